@@ -1,0 +1,1 @@
+"""What the three stages share: errors, files, progress and the command line."""

@@ -1,0 +1,1 @@
+"""The method: model, training and evaluation. Public names are loaded when first used."""

@@ -1,0 +1,476 @@
+"""AdaptiveRec: a sequential recommender with the adaptive contrastive objective."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from adaptiverec.common.errors import InvalidValueError
+from adaptiverec.model.adaptive_contrastive_loss import (
+    ASSIGNMENTS,
+    DENOMINATORS,
+    PAIR_WEIGHTS,
+    adaptive_contrastive_loss,
+)
+from adaptiverec.model.adaptive_threshold import AdaptiveThreshold
+from adaptiverec.model.augmentation import two_augmentations
+from adaptiverec.common.checks import check_at_least, check_choice, check_rate
+from adaptiverec.model.info_nce_loss import info_nce_loss
+from adaptiverec.model.ranking import (
+    MEASURES,
+    RankingMeasure,
+    mask_items,
+    target_ranks,
+)
+from adaptiverec.model.sequence_encoder import SequenceEncoder
+from adaptiverec.model.similarity import (
+    SIMILARITIES,
+    negative_pairs,
+    pairwise_similarity,
+    twin_similarity,
+)
+from adaptiverec.model.threshold_regularizer import (
+    THRESHOLD_TARGETS,
+    ThresholdRegularizer,
+)
+from adaptiverec.model.views import VIEWS, make_views
+
+__all__ = ["OBJECTIVES", "AdaptiveRec"]
+
+OBJECTIVES = ("adaptive", "info_nce", "none")
+
+
+@keras.saving.register_keras_serializable("adaptiverec")
+class AdaptiveRec(keras.Model):
+    """Predicts the next item of a sequence; trained with a contrastive term.
+
+    ``L_total = L_basic + contrastive_weight * L_cl`` (poster, "Proposed Method"):
+    ``L_basic`` is the cross-entropy of the next item over the whole catalogue, and
+    ``L_cl = L_learn + threshold_weight * L_reg`` the adaptive contrastive loss with its
+    regulariser. `objective="info_nce"` gives DuoRec (or, with `views="augment"`,
+    CL4SRec), `objective="none"` SASRec.
+
+    Dense item ids are 1 … `num_items`. Sequences are int rows, oldest item first and
+    padded **at the end** with 0; rows padded in front are refused.
+
+    * Input of `fit`: `({"item_ids": [batch, length], "same_target_item_ids": [batch,
+      length]}, target [batch])`. The second entry, another sequence with the same
+      target item, is needed by the views `us_x`, `us` and `su` alone.
+    * Input of `evaluate`: `({"item_ids": …, "seen_item_ids": [batch, any]}, target)`.
+      The second entry is needed with `exclude_seen=True` alone.
+    * Input of `predict` and of a call: `[batch, length]` or the dictionary; the output
+      is the score of every item, float `[batch, num_items + 1]`, whose column is the
+      dense id (column 0, padding, is minus infinity).
+
+    The loss is the model's own, so `compile` takes an optimizer and no loss.
+
+    Args:
+        num_items: Size of the catalogue.
+        max_length: Longest sequence, in items.
+        hidden_dim: H, size of the embeddings.
+        num_blocks: Transformer blocks.
+        num_heads: Attention heads; divides `hidden_dim`.
+        inner_dim: Units of the feed-forward networks.
+        dropout: Rate, for embeddings, attention and sublayers alike.
+        objective: `"adaptive"`, `"info_nce"` or `"none"`.
+        views: What is contrasted, see :func:`adaptiverec.model.views.make_views`.
+        similarity: `"cosine"` or `"dot"`; by default cosine for the adaptive objective,
+            whose thresholds have its range, and dot for InfoNCE, as in DuoRec.
+        temperature: Divides similarities.
+        contrastive_weight: Of ``L_cl`` in ``L_total``.
+        threshold_weight: Of ``L_reg`` in ``L_cl``.
+        threshold_target: What the thresholds are held to: the previous epoch's
+            `"quantile"`, `"median"` or `"mean"` of in-batch similarities.
+        threshold_quantile: Which quantile.
+        pair_weights: See :func:`~.adaptive_contrastive_loss`, as the next three.
+        denominator: `"negatives"` or `"all"`.
+        assignment: `"hard"` or `"soft"`.
+        assignment_temperature: Of the soft assignment.
+        exclude_seen: Whether `evaluate` (and validation in `fit`) takes the items of the
+            history out of the ranking. Published results of this family keep them.
+        ks: Lengths of recommendation lists to measure.
+
+    Raises:
+        InvalidValueError: An argument is outside its rule.
+    """
+
+    def __init__(
+        self,
+        num_items: int,
+        *,
+        max_length: int = 50,
+        hidden_dim: int = 64,
+        num_blocks: int = 2,
+        num_heads: int = 2,
+        inner_dim: int = 256,
+        dropout: float = 0.5,
+        objective: str = "adaptive",
+        views: str = "us_x",
+        similarity: str | None = None,
+        temperature: float = 1.0,
+        contrastive_weight: float = 0.1,
+        threshold_weight: float = 0.1,
+        threshold_target: str = "quantile",
+        threshold_quantile: float = 0.9,
+        pair_weights: str = "outside",
+        denominator: str = "negatives",
+        assignment: str = "hard",
+        assignment_temperature: float = 0.1,
+        exclude_seen: bool = False,
+        ks: tuple[int, ...] = (5, 10),
+        **kwargs: Any,
+    ) -> None:
+        arguments = {
+            name: value
+            for name, value in locals().items()
+            if name not in ("self", "kwargs", "__class__")
+        }
+        super().__init__(**kwargs)
+        self._arguments = arguments
+        check_at_least("num_items", num_items, 1)
+        check_at_least("max_length", max_length, 1)
+        check_at_least("num_blocks", num_blocks, 1)
+        check_at_least("num_heads", num_heads, 1)
+        check_at_least("inner_dim", inner_dim, 1)
+        if hidden_dim < 1 or hidden_dim % num_heads:
+            raise InvalidValueError(
+                "hidden_dim must be a positive multiple of num_heads. Received: "
+                f"hidden_dim={hidden_dim}, num_heads={num_heads}"
+            )
+        check_rate("dropout", dropout)
+        check_choice("objective", objective, OBJECTIVES)
+        check_choice("views", views, VIEWS)
+        if similarity is None:
+            similarity = "dot" if objective == "info_nce" else "cosine"
+        check_choice("similarity", similarity, SIMILARITIES)
+        check_choice("threshold_target", threshold_target, THRESHOLD_TARGETS)
+        check_choice("pair_weights", pair_weights, PAIR_WEIGHTS)
+        check_choice("denominator", denominator, DENOMINATORS)
+        check_choice("assignment", assignment, ASSIGNMENTS)
+        for name, value in (
+            ("temperature", temperature),
+            ("assignment_temperature", assignment_temperature),
+        ):
+            if not value > 0:
+                raise InvalidValueError(f"{name} must be above 0. Received: {value}")
+        check_rate("threshold_quantile", threshold_quantile)
+        for k in ks:
+            check_at_least("ks", k, 1)
+        # Rows are grouped by length on the way, which XLA's fixed shapes do not allow.
+        self.supports_jit = False
+
+        self.num_items = num_items
+        self.max_length = max_length
+        self.objective = objective
+        self.views = views if objective != "none" else None
+        self.similarity = similarity
+        self.temperature = temperature
+        self.contrastive_weight = contrastive_weight
+        self.threshold_weight = threshold_weight
+        self.pair_weights = pair_weights
+        self.denominator = denominator
+        self.assignment = assignment
+        self.assignment_temperature = assignment_temperature
+        self.exclude_seen = exclude_seen
+
+        self.encoder = SequenceEncoder(
+            num_items=num_items,
+            max_length=max_length,
+            hidden_dim=hidden_dim,
+            num_blocks=num_blocks,
+            num_heads=num_heads,
+            inner_dim=inner_dim,
+            dropout=dropout,
+            name="encoder",
+        )
+        if objective == "adaptive":
+            self.threshold = AdaptiveThreshold(name="threshold")
+            self.threshold_regularizer = ThresholdRegularizer(
+                target=threshold_target,
+                quantile=threshold_quantile,
+                name="threshold_regularizer",
+            )
+        self.seed_generator = keras.random.SeedGenerator()
+        self.loss_tracker = keras.metrics.Mean(name="loss")
+        self.train_metrics = {
+            name: keras.metrics.Mean(name=name) for name in self._diagnostics()
+        }
+        self.ranking_measures = [
+            RankingMeasure(measure, k) for measure in MEASURES for k in ks
+        ]
+        self.build()
+
+    def _diagnostics(self) -> list[str]:
+        names = ["next_item_loss"]
+        if self.objective != "none":
+            names += ["contrastive_loss", "alignment", "uniformity"]
+        if self.objective == "adaptive":
+            names += [
+                "threshold_loss",
+                "threshold_mean",
+                "threshold_spread",
+                "num_positives",
+                "positive_share",
+                "similarity_target",
+            ]
+        return names
+
+    def build(self, input_shape: Any = None) -> None:
+        """Creates all weights; their shapes do not depend on the input."""
+        self.encoder.build()
+        if self.objective == "adaptive":
+            self.threshold.build((None, self.encoder.hidden_dim))
+            self.threshold_regularizer.build()
+        self.built = True
+
+    def compile(self, optimizer: Any = "adam", **kwargs: Any) -> None:
+        """Configures training; as in Keras, but the loss is the model's own.
+
+        Args:
+            optimizer: A Keras optimizer or its name.
+            **kwargs: Of `keras.Model.compile`.
+
+        Raises:
+            InvalidValueError: With a `loss`.
+        """
+        if kwargs.get("loss") is not None:
+            raise InvalidValueError(
+                "AdaptiveRec computes its own loss, chosen by `objective` and `views`; "
+                f"compile() takes none. Received: loss={kwargs['loss']!r}"
+            )
+        super().compile(optimizer=optimizer, **kwargs)
+        # Variables made while the first step is traced would have it traced twice.
+        self.optimizer.build(self.trainable_variables)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles a loaded model as the saved one was."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """All metrics, reset by Keras at the start of every epoch and evaluation."""
+        own = [self.loss_tracker, *self.train_metrics.values(), *self.ranking_measures]
+        return own + [metric for metric in super().metrics if metric not in own]
+
+    def reset_metrics(self) -> None:
+        """Starts the metrics anew, and with them the regulariser's epoch."""
+        super().reset_metrics()
+        if self.objective == "adaptive":
+            self.threshold_regularizer.start_epoch()
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Scores the whole catalogue as the next item of each sequence.
+
+        Args:
+            inputs: Int tensor of shape `[batch, length]`, or a dictionary with it as
+                `"item_ids"`.
+            training: Whether to drop out.
+
+        Returns:
+            Float tensor of shape `[batch, num_items + 1]`; the column is the dense id,
+            column 0 is minus infinity.
+        """
+        representations = self.encoder(_item_ids(inputs), training=training)
+        return _with_padding_column(self._item_scores(representations))
+
+    def score_by_length(self, inputs: Any) -> Any:
+        """The scores of a call, sooner: without the work that padding costs.
+
+        Args:
+            inputs: As of a call; the number of columns must be known.
+
+        Returns:
+            As of a call.
+        """
+        representations = self.encoder.encode_by_length(_item_ids(inputs))
+        return _with_padding_column(self._item_scores(representations))
+
+    def recommend(self, inputs: Any, k: int = 10, *, exclude_seen: bool = True) -> Any:
+        """The k best next items of each sequence.
+
+        Args:
+            inputs: As of a call; with `exclude_seen` the items of `"seen_item_ids"`, or
+                of the sequence itself where there are none, are left out.
+            k: How many, at least 1; at most the size of the catalogue are given.
+            exclude_seen: Whether to leave out what the user has had.
+
+        Returns:
+            Dense item ids, int `[batch, k]`, best first, and their scores, float of the
+            same shape. Where fewer than k items remain, the scores of the rest are
+            minus infinity.
+
+        Raises:
+            InvalidValueError: k is below 1.
+        """
+        check_at_least("k", k, 1)
+        scores = self(inputs, training=False)
+        if exclude_seen:
+            seen = inputs.get("seen_item_ids") if isinstance(inputs, dict) else None
+            scores = mask_items(scores, _item_ids(inputs) if seen is None else seen)
+        values, item_ids = ops.top_k(scores, min(k, self.num_items))
+        return item_ids, values
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """One step of optimisation on ``L_total``."""
+        inputs, targets, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        _check_padding(_item_ids(inputs))
+        with tf.GradientTape() as tape:
+            loss = self._total_loss(inputs, targets, sample_weight)
+            scaled_loss = self.optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled_loss, self.trainable_weights)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
+        self.loss_tracker.update_state(loss)
+        trained = [self.loss_tracker, *self.train_metrics.values()]
+        return {metric.name: metric.result() for metric in trained}
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """Ranks the targets in the whole catalogue."""
+        inputs, targets, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        item_ids = _item_ids(inputs)
+        _check_padding(item_ids)
+        scores = self.score_by_length(inputs)
+        self.loss_tracker.update_state(
+            _next_item_loss(scores[:, 1:], targets), sample_weight=sample_weight
+        )
+        if self.exclude_seen:
+            scores = mask_items(scores, _seen_item_ids(inputs))
+        ranks = target_ranks(scores, targets)
+        for measure in self.ranking_measures:
+            measure.update_state(ranks, sample_weight=sample_weight)
+        evaluated = [self.loss_tracker, *self.ranking_measures]
+        return {metric.name: metric.result() for metric in evaluated}
+
+    def _item_scores(self, representations: Any) -> Any:
+        """``f(s) E^T``, float `[batch, num_items]`; the column is the dense id - 1."""
+        vectors = ops.cast(self.encoder.item_vectors, representations.dtype)
+        scores = ops.matmul(representations, ops.transpose(vectors))
+        return ops.cast(scores, "float32")
+
+    def _encode(self, *batches: Any) -> list[Any]:
+        """Encodes several batches in one pass, each row with a dropout mask of its own."""
+        together = self.encoder.encode_by_length(
+            ops.concatenate(batches, axis=0), training=True
+        )
+        return ops.split(together, len(batches), axis=0)
+
+    def _total_loss(self, inputs: Any, targets: Any, sample_weight: Any) -> Any:
+        same_target = (
+            inputs.get("same_target_item_ids") if isinstance(inputs, dict) else None
+        )
+        first_pass, pairs = make_views(
+            self.views,
+            self._encode,
+            _item_ids(inputs),
+            same_target_item_ids=same_target,
+            augment=lambda ids: two_augmentations(
+                ids, self.num_items + 1, seed=self.seed_generator
+            ),
+        )
+        losses = _next_item_loss(self._item_scores(first_pass), targets)
+        if sample_weight is not None:
+            losses = losses * ops.cast(sample_weight, losses.dtype)
+        basic = ops.mean(losses)
+        self.train_metrics["next_item_loss"].update_state(basic)
+        contrastive = [self._contrastive_loss(z1, z2) for z1, z2 in pairs]
+        return basic + self.contrastive_weight * sum(contrastive)
+
+    def _contrastive_loss(self, z1: Any, z2: Any) -> Any:
+        """``L_cl`` of one pair of views, float `[batch, hidden_dim]` each."""
+        z = ops.cast(ops.concatenate([z1, z2], axis=0), "float32")
+        cosines = pairwise_similarity(z, "cosine")
+        self._observe_geometry(cosines)
+        similarities = (
+            cosines if self.similarity == "cosine" else pairwise_similarity(z, "dot")
+        )
+        if self.objective == "info_nce":
+            loss = ops.mean(info_nce_loss(similarities, temperature=self.temperature))
+            self.train_metrics["contrastive_loss"].update_state(loss)
+            return loss
+        # One threshold a sequence: its twin's row has the same.
+        thresholds = ops.cast(self.threshold(z1), "float32")
+        rows = adaptive_contrastive_loss(
+            similarities,
+            ops.concatenate([thresholds, thresholds], axis=0),
+            temperature=self.temperature,
+            pair_weights=self.pair_weights,
+            denominator=self.denominator,
+            assignment=self.assignment,
+            assignment_temperature=self.assignment_temperature,
+        )
+        learn = ops.mean(rows.loss)
+        regular = self.threshold_regularizer(thresholds)
+        target = self.threshold_regularizer.observe(similarities)
+        num_negatives = ops.cast(ops.shape(z)[0] - 2, "float32")
+        observed = {
+            "contrastive_loss": learn,
+            "threshold_loss": regular,
+            "threshold_mean": ops.mean(thresholds),
+            "threshold_spread": ops.std(thresholds),
+            "num_positives": ops.mean(rows.num_positives),
+            "positive_share": ops.mean(rows.num_positives)
+            / ops.maximum(num_negatives, 1.0),
+            "similarity_target": target,
+        }
+        for name, value in observed.items():
+            self.train_metrics[name].update_state(value)
+        return learn + self.threshold_weight * regular
+
+    def _observe_geometry(self, cosines: Any) -> None:
+        """Alignment and uniformity of the batch (Wang & Isola 2020), on the unit sphere."""
+        # |x - y|^2 = 2 - 2 cos(x, y)
+        alignment = ops.mean(2.0 - 2.0 * twin_similarity(cosines))
+        negatives = ops.cast(negative_pairs(ops.shape(cosines)[0]), "float32")
+        potentials = ops.sum(negatives * ops.exp(4.0 * cosines - 4.0))
+        uniformity = ops.log(ops.divide_no_nan(potentials, ops.sum(negatives)))
+        self.train_metrics["alignment"].update_state(alignment)
+        self.train_metrics["uniformity"].update_state(uniformity)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), **self._arguments}
+
+
+def _item_ids(inputs: Any) -> Any:
+    if not isinstance(inputs, dict):
+        return inputs
+    if "item_ids" not in inputs:
+        raise InvalidValueError(
+            "An input dictionary must have the key 'item_ids'. Received: "
+            f"{sorted(inputs)}"
+        )
+    return inputs["item_ids"]
+
+
+def _seen_item_ids(inputs: Any) -> Any:
+    if not isinstance(inputs, dict) or "seen_item_ids" not in inputs:
+        raise InvalidValueError(
+            "With exclude_seen=True, evaluation needs 'seen_item_ids', each user's whole "
+            "history, in the input. Received: an input without it"
+        )
+    return inputs["seen_item_ids"]
+
+
+def _with_padding_column(item_scores: Any) -> Any:
+    return ops.pad(item_scores, [[0, 0], [1, 0]], constant_values=-float("inf"))
+
+
+def _next_item_loss(scores: Any, targets: Any) -> Any:
+    """``L_basic`` of each row: cross-entropy over the whole catalogue."""
+    columns = ops.cast(targets, "int32") - 1
+    return ops.sparse_categorical_crossentropy(columns, scores, from_logits=True)
+
+
+def _check_padding(item_ids: Any) -> None:
+    gap = ops.logical_and(item_ids[:, :-1] == 0, item_ids[:, 1:] != 0)
+    tf.debugging.Assert(
+        tf.logical_not(tf.reduce_any(gap)),
+        [
+            "item_ids must be padded at the end with 0, items first. Received a row with "
+            "0 before an item:",
+            item_ids,
+        ],
+        summarize=20,
+    )

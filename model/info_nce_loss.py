@@ -1,0 +1,30 @@
+"""InfoNCE, the contrastive loss that AdaptiveRec starts from (CL4SRec, DuoRec)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+from adaptiverec.model.similarity import twin_similarity
+
+__all__ = ["info_nce_loss"]
+
+
+def info_nce_loss(similarities: Any, *, temperature: float = 1.0) -> Any:
+    """Pulls each row to its twin and pushes it from every other row of the batch.
+
+    ``-log( e^{sim(i,i+)/t} / sum_{j in N(i) + {i+}} e^{sim(i,j)/t} )`` (poster,
+    "Contrastive Loss"; Oord et al. 2018).
+
+    Args:
+        similarities: Float tensor of shape `[2B, 2B]`, rows `[z1; z2]`.
+        temperature: t, above 0.
+
+    Returns:
+        Float tensor of shape `[2B]`, the loss of each row.
+    """
+    logits = similarities / temperature
+    itself = ops.eye(ops.shape(logits)[0], dtype="bool")
+    log_denominator = ops.logsumexp(ops.where(itself, -float("inf"), logits), axis=-1)
+    return log_denominator - twin_similarity(logits)

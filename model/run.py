@@ -1,0 +1,173 @@
+"""The contract of a run directory: what a training leaves behind.
+
+::
+
+    RUN/
+      run.json          schema version, status, configuration, the data it saw, the best epoch
+      config.yaml       the configuration, as `adaptiverec train --config` takes it
+      model.keras       the best epoch's model
+      vocabulary.txt    raw item ids; line n is the dense id n
+      history.json      every epoch's metrics
+      evaluation.json   results of `adaptiverec evaluate`
+      checkpoints/      the last epoch's state, to resume from, and the best model so far
+      tensorboard/      event files
+
+A run is there from its first epoch on, since it can be resumed; `run.json` says
+`"complete"` only when `model.keras` is in place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptiverec.common.errors import ContractError, NotFoundError
+from adaptiverec.common.files import read_json, sha256_of_bytes, write_json
+
+if TYPE_CHECKING:
+    import keras
+
+    from adaptiverec.model.prepared_data import PreparedData
+
+__all__ = ["CHECKPOINTS", "MODEL", "SCHEMA_VERSION", "Run"]
+
+# Raised whenever a reader of the last version would misread this one.
+SCHEMA_VERSION = 1
+
+RECORD = "run.json"
+CONFIGURATION = "config.yaml"
+MODEL = "model.keras"
+VOCABULARY = "vocabulary.txt"
+HISTORY = "history.json"
+EVALUATION = "evaluation.json"
+CHECKPOINTS = "checkpoints"
+TENSORBOARD = "tensorboard"
+
+
+@dataclasses.dataclass
+class Run:
+    """A run directory.
+
+    Attributes:
+        path: The directory.
+        record: The content of `run.json`.
+    """
+
+    path: Path
+    record: dict[str, Any]
+
+    @classmethod
+    def create(
+        cls, path: Path, configuration: dict[str, Any], data: PreparedData
+    ) -> Run:
+        """Starts the record of a new run in an existing directory."""
+        record = {
+            "schema_version": SCHEMA_VERSION,
+            "producer": f"adaptiverec {version('adaptiverec')}",
+            "status": "training",
+            "configuration": configuration,
+            "data": {
+                "path": data.path,
+                "fingerprint": data.fingerprint,
+                "vocabulary_sha256": data.metadata["vocabulary"]["sha256"],
+                "num_items": data.num_items,
+                "split": data.metadata["split"],
+            },
+        }
+        run = cls(path, record)
+        text = "".join(f"{item}\n" for item in data.vocabulary)
+        (path / VOCABULARY).write_bytes(text.encode("utf-8"))
+        run.save()
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Reads the record of a run, complete or not.
+
+        Raises:
+            NotFoundError: There is no run.
+            ContractError: It is of another schema version.
+        """
+        path = Path(path)
+        if not (path / RECORD).is_file():
+            raise NotFoundError(
+                "The run must be a directory made by `adaptiverec train`, with a "
+                f"{RECORD}. Received: {path}, which has none"
+            )
+        try:
+            record = read_json(path / RECORD)
+        except ValueError as error:
+            raise ContractError(
+                f"{RECORD} must be JSON. Received: {path / RECORD} ({error})"
+            ) from error
+        found = record.get("schema_version") if isinstance(record, dict) else None
+        if found != SCHEMA_VERSION:
+            raise ContractError(
+                f"The run must have schema_version {SCHEMA_VERSION}; train again with "
+                f"this release. Received: {found!r} in {path / RECORD}"
+            )
+        return cls(path, record)
+
+    @classmethod
+    def open_complete(cls, path: str | Path) -> Run:
+        """Reads the record of a run that has come to its end.
+
+        Raises:
+            ContractError: Also if its training has not ended.
+        """
+        run = cls.open(path)
+        if run.record["status"] != "complete" or not (run.path / MODEL).is_file():
+            raise ContractError(
+                "The run must be complete; go on with `adaptiverec train --resume`. "
+                f"Received: {path}, whose status is {run.record['status']!r}"
+            )
+        return run
+
+    def save(self) -> None:
+        """Writes `run.json`."""
+        write_json(self.path / RECORD, self.record)
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """The arguments of the training."""
+        return self.record["configuration"]
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of `model.keras`."""
+        return sha256_of_bytes((self.path / MODEL).read_bytes())
+
+    def vocabulary(self) -> list[str]:
+        """Raw item ids; element i has the dense id i + 1.
+
+        Raises:
+            ContractError: The file is not the one that the model was trained with.
+        """
+        text = (self.path / VOCABULARY).read_bytes()
+        if sha256_of_bytes(text) != self.record["data"]["vocabulary_sha256"]:
+            raise ContractError(
+                "The run's vocabulary must be the one of its training (by its SHA-256). "
+                f"Received: another one in {self.path / VOCABULARY}"
+            )
+        return text.decode("utf-8").split("\n")[:-1]
+
+    def check_data(self, data: PreparedData) -> None:
+        """Raises :class:`ContractError` unless `data` is what the run was trained on."""
+        expected = self.record["data"]["fingerprint"]
+        if data.fingerprint != expected:
+            raise ContractError(
+                "The prepared data must be what the run was trained on, by its "
+                f"fingerprint {expected[:12]}…. Received: {data.path} with fingerprint "
+                f"{data.fingerprint[:12]}…"
+            )
+
+    def load_model(self) -> keras.Model:
+        """Loads `model.keras`."""
+        import keras
+
+        # Registers the classes that the file names.
+        import adaptiverec.model.adaptive_rec  # noqa: F401
+
+        return keras.saving.load_model(self.path / MODEL)

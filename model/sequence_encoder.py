@@ -1,0 +1,158 @@
+"""The sequence encoder ``f(s)``, shared by all systems: a SASRec-style transformer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from adaptiverec.model.initialization import small_normal
+from adaptiverec.model.length_groups import map_by_length
+from adaptiverec.model.transformer_block import TransformerBlock
+
+__all__ = ["SequenceEncoder", "sequence_lengths"]
+
+
+def sequence_lengths(item_ids: Any) -> Any:
+    """The number of items of each row, int tensor of shape `[batch]`."""
+    return ops.sum(ops.cast(item_ids != 0, "int32"), axis=-1)
+
+
+@keras.saving.register_keras_serializable("adaptiverec")
+class SequenceEncoder(keras.layers.Layer):
+    """Encodes a sequence of items as the state at its last item.
+
+    Item embedding and learned position embedding → layer norm → dropout → blocks of
+    causal self-attention (Kang & McAuley 2018, section III).
+
+    Dense item ids are 1 … `num_items`; 0 is padding, at the end of a row; and
+    `num_items + 1` is the `[mask]` token of the augmentations.
+
+    Args:
+        num_items: Size of the catalogue.
+        max_length: Longest sequence, in items.
+        hidden_dim: H, size of embeddings and states.
+        num_blocks: Transformer blocks.
+        num_heads: Attention heads of each.
+        inner_dim: Units of their feed-forward networks.
+        dropout: Rate, for embeddings, attention and sublayers alike.
+
+    Example:
+        >>> encoder = SequenceEncoder(num_items=9, max_length=5, hidden_dim=8)
+        >>> encoder(keras.ops.array([[3, 1, 0], [2, 2, 7]])).shape
+        TensorShape([2, 8])
+    """
+
+    def __init__(
+        self,
+        *,
+        num_items: int,
+        max_length: int = 50,
+        hidden_dim: int = 64,
+        num_blocks: int = 2,
+        num_heads: int = 2,
+        inner_dim: int = 256,
+        dropout: float = 0.5,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.num_items = num_items
+        self.max_length = max_length
+        self.hidden_dim = hidden_dim
+        self.num_blocks = num_blocks
+        self.num_heads = num_heads
+        self.inner_dim = inner_dim
+        self.dropout_rate = dropout
+        # Padding, the items, [mask].
+        self.item_embedding = keras.layers.Embedding(
+            num_items + 2,
+            hidden_dim,
+            embeddings_initializer=small_normal(),
+            name="item_embedding",
+        )
+        self.position_embedding = keras.layers.Embedding(
+            max_length,
+            hidden_dim,
+            embeddings_initializer=small_normal(),
+            name="position_embedding",
+        )
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-12, name="norm")
+        self.dropout = keras.layers.Dropout(dropout, name="dropout")
+        self.blocks = [
+            TransformerBlock(
+                num_heads=num_heads,
+                inner_dim=inner_dim,
+                dropout=dropout,
+                name=f"block_{index}",
+            )
+            for index in range(num_blocks)
+        ]
+
+    def build(self, input_shape: Any = None) -> None:
+        """Creates all weights; their shapes do not depend on the input."""
+        states = (None, None, self.hidden_dim)
+        self.item_embedding.build()
+        self.position_embedding.build()
+        self.norm.build(states)
+        for block in self.blocks:
+            block.build(states)
+
+    def call(self, item_ids: Any, *, training: bool = False) -> Any:
+        """Computes ``f(s)``.
+
+        Args:
+            item_ids: Int tensor of shape `[batch, length]`, length ≤ `max_length`.
+            training: Whether to drop out.
+
+        Returns:
+            Float tensor of shape `[batch, hidden_dim]`.
+        """
+        last_positions = ops.maximum(sequence_lengths(item_ids) - 1, 0)
+        positions = ops.arange(ops.shape(item_ids)[1])
+        states = self.item_embedding(item_ids) + self.position_embedding(positions)
+        states = self.dropout(self.norm(states), training=training)
+        for block in self.blocks[:-1]:
+            states = block(states, training=training)
+        # Only the last item's state is asked for, so the last block computes no other.
+        states = self.blocks[-1](
+            states, last_positions=last_positions, training=training
+        )
+        return states[:, 0]
+
+    def encode_by_length(self, item_ids: Any, *, training: bool = False) -> Any:
+        """Computes ``f(s)`` without the work that padding costs.
+
+        Equal to calling the encoder, dropout masks aside. Shapes are dynamic, so it
+        cannot be compiled by XLA.
+
+        Args:
+            item_ids: As for the call.
+            training: Whether to drop out.
+
+        Returns:
+            Float tensor of shape `[batch, hidden_dim]`.
+        """
+        return map_by_length(
+            lambda rows: self(rows, training=training),
+            item_ids,
+            sequence_lengths(item_ids),
+        )
+
+    @property
+    def item_vectors(self) -> Any:
+        """E, the catalogue's embeddings, `[num_items, hidden_dim]`; row i is item i+1."""
+        return self.item_embedding.embeddings[1 : self.num_items + 1]
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "num_items": self.num_items,
+            "max_length": self.max_length,
+            "hidden_dim": self.hidden_dim,
+            "num_blocks": self.num_blocks,
+            "num_heads": self.num_heads,
+            "inner_dim": self.inner_dim,
+            "dropout": self.dropout_rate,
+        }

@@ -1,0 +1,102 @@
+"""`adaptiverec train`: from prepared data to a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+__all__ = ["train"]
+
+
+def train(
+    *,
+    data: str,
+    output: str,
+    epochs: int = 100,
+    batch_size: int = 1024,
+    max_length: int = 50,
+    objective: Literal["adaptive", "info_nce", "none"] = "adaptive",
+    views: Literal["us_x", "us", "su", "un", "augment"] = "us_x",
+    seed: int = 0,
+    resume: bool = False,
+    learning_rate: float = 1e-3,
+    patience: int = 10,
+    hidden_dim: int = 64,
+    num_blocks: int = 2,
+    num_heads: int = 2,
+    inner_dim: int = 256,
+    dropout: float = 0.5,
+    similarity: Literal["cosine", "dot"] | None = None,
+    temperature: float = 1.0,
+    contrastive_weight: float = 0.1,
+    threshold_weight: float = 0.1,
+    threshold_target: Literal["quantile", "median", "mean"] = "quantile",
+    threshold_quantile: float = 0.9,
+    pair_weights: Literal["outside", "inside"] = "outside",
+    denominator: Literal["negatives", "all"] = "negatives",
+    assignment: Literal["hard", "soft"] = "hard",
+    assignment_temperature: float = 0.1,
+    exclude_seen: bool = False,
+) -> dict[str, Any]:
+    """Trains a model on prepared data.
+
+    Every prefix of a user's training part is an instance. After each epoch the validation
+    targets are ranked in the whole catalogue; the model kept is that of the epoch with
+    the best NDCG@10, and training stops when that has not risen for `patience` epochs.
+    Without validation targets it runs all epochs and keeps the last.
+
+    Args:
+        data: A prepared directory.
+        output: The run directory to make.
+        epochs: At most so many epochs.
+        batch_size: Instances a batch. The contrast is within the batch, so quality
+            depends on it, not speed alone.
+        max_length: The last so many items of a history are seen.
+        objective: The contrastive loss: adaptive (AdaptiveRec), info_nce (DuoRec, or with
+            --views augment CL4SRec) or none (SASRec).
+        views: What is contrasted: us_x, us, su, un (dropout masks and sequences of the
+            same target) or augment (crop, mask, reorder).
+        seed: Of weights, order, dropout and draws. Equal seeds give equal runs.
+        resume: Go on with the run in `output`, after its last finished epoch; the
+            configuration must be the same, but for `epochs` and `patience`.
+        learning_rate: Of Adam.
+        patience: Epochs without a better validation NDCG@10 before training stops.
+        hidden_dim: Size of the embeddings.
+        num_blocks: Transformer blocks.
+        num_heads: Attention heads; divides hidden_dim.
+        inner_dim: Units of the feed-forward networks.
+        dropout: Rate, for embeddings, attention and sublayers alike.
+        similarity: By default cosine for adaptive, dot for info_nce.
+        temperature: Divides similarities.
+        contrastive_weight: Of the contrastive loss in the total.
+        threshold_weight: Of the thresholds' regulariser in the contrastive loss.
+        threshold_target: What thresholds are held to: this statistic of the in-batch
+            similarities of the previous epoch.
+        threshold_quantile: Which quantile.
+        pair_weights: Weights of positives outside or inside the logarithm.
+        denominator: Sums over the negatives or over all pairs.
+        assignment: Hard or soft membership of the positives.
+        assignment_temperature: Of the soft assignment.
+        exclude_seen: Validate with the items of the history out of the ranking.
+
+    Returns:
+        The run's record, as in `run.json`.
+
+    Raises:
+        NotFoundError: No such prepared directory, or no run to resume.
+        OutputExistsError: The output exists and `resume` is not set.
+        ContractError: The data is not whole, or not that of the run to resume.
+        InvalidValueError: An argument is outside its rule.
+        StageError: The loss became infinite or not a number.
+    """
+    configuration = {
+        name: value
+        for name, value in locals().items()
+        if name not in ("data", "output", "resume")
+    }
+    # TensorFlow takes seconds to import; `--help` and wrong options need not wait for it.
+    from adaptiverec.model.training_loop import run_training
+
+    return run_training(
+        data=data, output=Path(output), resume=resume, configuration=configuration
+    )

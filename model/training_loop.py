@@ -1,0 +1,207 @@
+"""What `adaptiverec train` does: a `fit` whose every epoch is kept and can be resumed."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import yaml
+
+from adaptiverec.common.errors import (
+    ContractError,
+    InvalidValueError,
+    OutputExistsError,
+)
+from adaptiverec.common.files import check_output_is_free, staged_directory, write_json
+from adaptiverec.common.progress import say, steps
+from adaptiverec.model import run as run_contract
+from adaptiverec.model.adaptive_rec import AdaptiveRec
+from adaptiverec.model.callbacks import (
+    Checkpoint,
+    ReplayedEarlyStopping,
+    ReportProgress,
+    ReseedEveryEpoch,
+    SaveCheckpoint,
+    StopOnNaN,
+)
+from adaptiverec.common.checks import check_at_least
+from adaptiverec.model.instances import evaluation_dataset, training_dataset
+from adaptiverec.model.prepared_data import PreparedData
+from adaptiverec.model.run import Run
+from adaptiverec.model.views import SUPERVISED_VIEWS
+
+__all__ = ["build_model", "run_training"]
+
+_MONITOR = "val_ndcg@10"
+# Arguments of the training; the others are the model's.
+_TRAINING_KEYS = ("epochs", "batch_size", "seed", "learning_rate", "patience")
+# What a resumed run may change: only how long it goes on.
+_RESUMABLE_KEYS = ("epochs", "patience")
+
+
+def build_model(num_items: int, configuration: dict[str, Any]) -> AdaptiveRec:
+    """Builds and compiles the model of a configuration."""
+    arguments = {
+        name: value
+        for name, value in configuration.items()
+        if name not in _TRAINING_KEYS
+    }
+    model = AdaptiveRec(num_items, **arguments)
+    model.compile(keras.optimizers.Adam(configuration["learning_rate"]))
+    return model
+
+
+def run_training(
+    *, data: str, output: Path, resume: bool, configuration: dict[str, Any]
+) -> dict[str, Any]:
+    """Trains; see :func:`adaptiverec.model.train.train`."""
+    for name in ("epochs", "batch_size", "patience"):
+        check_at_least(name, configuration[name], 1)
+    if not configuration["learning_rate"] > 0:
+        raise InvalidValueError(
+            f"learning_rate must be above 0. Received: {configuration['learning_rate']}"
+        )
+    prepared = PreparedData.open(data)
+    if resume:
+        run = _open_to_resume(output, prepared, configuration)
+    else:
+        _check_new(output)
+    keras.utils.set_random_seed(configuration["seed"])
+    model = build_model(prepared.num_items, configuration)
+    sequences = prepared.sequences()
+    checkpoint = Checkpoint.latest(output / run_contract.CHECKPOINTS) if resume else None
+    train_data = training_dataset(
+        sequences,
+        max_length=configuration["max_length"],
+        batch_size=configuration["batch_size"],
+        same_target=model.views in SUPERVISED_VIEWS,
+        seed=configuration["seed"],
+        initial_epoch=checkpoint.epoch if checkpoint else 0,
+    )
+    validation_data = evaluation_dataset(
+        sequences,
+        "validation",
+        max_length=configuration["max_length"],
+        batch_size=configuration["batch_size"],
+    )
+    if not resume:
+        # Nothing is written before all that can be wrong with the arguments is known.
+        run = _create(output, configuration, prepared)
+    if checkpoint:
+        checkpoint.restore(model)
+        say(f"Going on after epoch {checkpoint.epoch}.")
+    history = _fit(
+        run, model, train_data, validation_data, checkpoint.history if checkpoint else []
+    )
+    return _complete(run, history)
+
+
+def _fit(
+    run: Run,
+    model: AdaptiveRec,
+    train_data: Any,
+    validation_data: Any,
+    past: list[dict[str, float]],
+) -> SaveCheckpoint:
+    configuration = run.configuration
+    monitor = _MONITOR if int(validation_data.cardinality()) else None
+    saved = SaveCheckpoint(
+        run.path / run_contract.CHECKPOINTS, history=list(past), monitor=monitor
+    )
+    callbacks: list[keras.callbacks.Callback] = [
+        StopOnNaN(),
+        ReseedEveryEpoch(configuration["seed"]),
+        saved,
+        keras.callbacks.TensorBoard(
+            run.path / run_contract.TENSORBOARD, write_graph=False
+        ),
+    ]
+    stopping = None
+    if monitor is not None:
+        stopping = ReplayedEarlyStopping(
+            past, monitor=monitor, mode="max", patience=configuration["patience"]
+        )
+        callbacks.append(stopping)
+    initial_epoch = len(past)
+    if stopping is not None and _stopped_already(past, configuration["patience"]):
+        return saved
+    with steps() as progress:
+        callbacks.append(ReportProgress(progress, configuration["epochs"], monitor))
+        model.fit(
+            train_data,
+            epochs=configuration["epochs"],
+            initial_epoch=initial_epoch,
+            validation_data=validation_data if monitor else None,
+            callbacks=callbacks,
+            verbose=0,
+            shuffle=False,
+        )
+    return saved
+
+
+def _stopped_already(past: list[dict[str, float]], patience: int) -> bool:
+    values = [epoch[_MONITOR] for epoch in past]
+    return bool(values) and len(values) - 1 - values.index(max(values)) >= patience
+
+
+def _check_new(output: Path) -> None:
+    if (output / run_contract.RECORD).is_file():
+        status = Run.open(output).record["status"]
+        raise OutputExistsError(
+            "The output must not exist yet, since nothing is ever overwritten; a run that "
+            f"was stopped goes on with --resume. Received: {output}, a run whose status "
+            f"is {status!r}"
+        )
+    check_output_is_free(output)
+
+
+def _create(output: Path, configuration: dict[str, Any], data: PreparedData) -> Run:
+    with staged_directory(output) as staging:
+        (staging / run_contract.CHECKPOINTS).mkdir()
+        text = yaml.safe_dump(configuration, sort_keys=False)
+        (staging / run_contract.CONFIGURATION).write_text(text, encoding="utf-8")
+        Run.create(staging, configuration, data)
+    return Run.open(output)
+
+
+def _open_to_resume(
+    output: Path, data: PreparedData, configuration: dict[str, Any]
+) -> Run:
+    run = Run.open(output)
+    run.check_data(data)
+    changed = [
+        f"{name}={configuration[name]!r} (was {run.configuration.get(name)!r})"
+        for name in configuration
+        if name not in _RESUMABLE_KEYS
+        and configuration[name] != run.configuration.get(name)
+    ]
+    if changed:
+        raise ContractError(
+            "A resumed run must have the configuration it began with, but for "
+            f"{' and '.join(_RESUMABLE_KEYS)}. Received: {', '.join(changed)}"
+        )
+    run.record["configuration"] = configuration
+    run.record["status"] = "training"
+    run.save()
+    return run
+
+
+def _complete(run: Run, saved: SaveCheckpoint) -> dict[str, Any]:
+    best = run.path / run_contract.CHECKPOINTS / saved.best_model
+    model_path = run.path / run_contract.MODEL
+    temporary = model_path.with_name(f".{model_path.name}.tmp")
+    temporary.write_bytes(best.read_bytes())
+    temporary.replace(model_path)
+    write_json(run.path / run_contract.HISTORY, saved.history)
+    run.record |= {
+        "status": "complete",
+        "epochs": len(saved.history),
+        "best_epoch": saved.best_epoch + 1,
+        "best": saved.history[saved.best_epoch],
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    run.save()
+    say(f"Run complete: best epoch {saved.best_epoch + 1} of {len(saved.history)}.")
+    return run.record

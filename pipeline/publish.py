@@ -1,0 +1,123 @@
+"""The output directory: worked on under another name, then published as a whole.
+
+A local directory is renamed in one step. Object stores have no such step: there the
+files are moved one by one with the marker last, and readers insist on the marker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from apache_beam.io.filesystem import BeamIOError
+from apache_beam.io.filesystems import FileSystems
+
+from adaptiverec.common.errors import OutputError, OutputExistsError
+from adaptiverec.common.files import staged_directory
+from adaptiverec.common.progress import say
+from adaptiverec.pipeline.contract import MARKER, REJECTED_DIRECTORY
+from adaptiverec.pipeline.output_files import Places, create_whole
+
+__all__ = ["is_remote", "staged_output", "write_file"]
+
+
+@contextmanager
+def staged_output(output: str) -> Iterator[Places]:
+    """Gives a place to work in, and publishes it as ``output`` when the block succeeds.
+
+    Args:
+        output: A local path, or one of a file system that Beam knows.
+
+    Yields:
+        The places; what is in ``places.work`` is not published.
+
+    Raises:
+        OutputExistsError: ``output`` is there already.
+        OutputError: ``output`` cannot be written.
+    """
+    if is_remote(output):
+        with _staged_elsewhere(output) as places:
+            yield places
+        return
+    path = Path(output).absolute()
+    _mention_leftovers(path)
+    with staged_directory(path) as staging:
+        places = Places(str(staging))
+        FileSystems.mkdirs(places.work)
+        FileSystems.mkdirs(FileSystems.join(places.output, REJECTED_DIRECTORY))
+        yield places
+        FileSystems.delete([places.work])
+        with contextlib.suppress(OSError):
+            # Only if it is empty.
+            (staging / REJECTED_DIRECTORY).rmdir()
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is on another file system than the local one."""
+    return "://" in path
+
+
+def write_file(places: Places, name: str, data: bytes) -> None:
+    """Writes one of the files to publish."""
+    with create_whole(places, name) as file:
+        file.write(data)
+
+
+def _mention_leftovers(path: Path) -> None:
+    pattern = f".{glob.escape(path.name)}.incomplete-*"
+    for leftover in sorted(path.parent.glob(pattern)):
+        say(
+            f"Note: {leftover} was left by a run that was killed or still goes on; "
+            "if none does, it can be deleted."
+        )
+
+
+@contextmanager
+def _staged_elsewhere(output: str) -> Iterator[Places]:
+    output = output.rstrip("/")
+    try:
+        parent, name = FileSystems.split(output)
+        if _files_below(output):
+            raise OutputExistsError(
+                "The output must not exist yet, since nothing is ever overwritten. "
+                f"Received: {output}"
+            )
+        staging = FileSystems.join(parent, f".{name}.incomplete-{uuid.uuid4().hex[:8]}")
+        places = Places(staging)
+        for directory in (
+            staging,
+            FileSystems.join(staging, REJECTED_DIRECTORY),
+            places.work,
+        ):
+            FileSystems.mkdirs(directory)
+    except (BeamIOError, ValueError, OSError) as error:
+        if isinstance(error, OutputExistsError):
+            raise
+        raise OutputError(
+            "The output must be a path that can be written. Received: "
+            f"{output} ({error})"
+        ) from error
+    try:
+        yield places
+        work = FileSystems.join(places.work, "")
+        sources = [path for path in _files_below(staging) if not path.startswith(work)]
+        # The marker tells readers that all the rest is there.
+        sources.sort(key=lambda path: path.endswith("/" + MARKER))
+        for source in sources:
+            target = output + source[len(staging) :]
+            with contextlib.suppress(BeamIOError, OSError):
+                # There already, or a store without directories.
+                FileSystems.mkdirs(FileSystems.split(target)[0])
+            FileSystems.rename([source], [target])
+    finally:
+        with contextlib.suppress(BeamIOError, OSError):
+            FileSystems.delete([staging])
+
+
+def _files_below(directory: str) -> list[str]:
+    (result,) = FileSystems.match([FileSystems.join(directory, "**")])
+    return [entry.path for entry in result.metadata_list]

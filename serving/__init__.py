@@ -1,0 +1,1 @@
+"""Export, server and client. Public names are loaded when first used."""

@@ -1,0 +1,75 @@
+"""Which versions of a model lie under its base path."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+from pathlib import Path
+
+from adaptiverec.common.errors import NotFoundError
+
+__all__ = ["check_base_path", "find_versions"]
+
+_log = logging.getLogger(__name__)
+
+_NUMBER = re.compile(r"[0-9]+", re.ASCII)
+_MAX_VERSION = 2**63 - 1
+
+
+def find_versions(base_path: Path) -> dict[int, Path]:
+    """Lists the version directories ``BASE/<integer>/``; other names are ignored.
+
+    A version is also ignored where it is a link out of the base path, so that whoever
+    may write a name there cannot make the server read another place.
+
+    Args:
+        base_path: The directory of the model.
+
+    Returns:
+        The resolved directory of each version.
+
+    Raises:
+        OSError: The base path cannot be listed.
+    """
+    base = base_path.resolve(strict=True)
+    versions: dict[int, Path] = {}
+    # Sorted, so that of "01" and "1" it is always "1" that counts.
+    for entry in sorted(base.iterdir()):
+        if not _NUMBER.fullmatch(entry.name) or int(entry.name) > _MAX_VERSION:
+            continue
+        try:
+            path = entry.resolve()
+        except (OSError, RuntimeError):
+            # A link to itself.
+            continue
+        if not path.is_relative_to(base):
+            _warn_of_link(entry)
+        elif path.is_dir():
+            versions[int(entry.name)] = path
+    return versions
+
+
+@functools.cache  # Once, and not with every look.
+def _warn_of_link(entry: Path) -> None:
+    _log.warning("ignoring %s, which leads out of the base path", entry)
+
+
+def check_base_path(base_path: Path) -> None:
+    """Raises unless there is a version to serve.
+
+    Raises:
+        NotFoundError: The base path does not exist or holds no version.
+    """
+    try:
+        versions = find_versions(base_path)
+    except OSError as error:
+        raise NotFoundError(
+            "The model base path must be a directory that can be read. Received: "
+            f"{base_path} ({error.strerror})"
+        ) from error
+    if not versions:
+        raise NotFoundError(
+            "The model base path must hold at least one version, a directory with a "
+            f"number for its name, such as {base_path / '1'}. Received: {base_path}"
+        )

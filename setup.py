@@ -1,0 +1,47 @@
+"""Packaging: the top-level folders install as subpackages of ``adaptiverec``.
+
+A user's own project may well hold a ``model.py`` or a ``pipeline/``, so the folders
+never become top-level imports: ``pipeline/`` is ``adaptiverec.pipeline``, and so on.
+``adaptiverec`` itself is a namespace package without an ``__init__``.
+"""
+
+from setuptools import setup
+
+PACKAGES = ["common", "pipeline", "model", "serving"]
+
+# What every stage shares: the command line and its progress bars.
+BASE = ["cyclopts>=4.0,<6", "rich>=13.7"]
+# A Beam worker: no TensorFlow. pyarrow parses, google-crc32c frames TFRecords.
+PIPELINE = [
+    "apache-beam>=2.70,<3",
+    "google-crc32c>=1.5,<2",
+    "numpy>=1.26,<3",
+    "pyarrow>=18,<26",
+]
+TENSORFLOW = ["tensorflow>=2.20,<2.22"]
+TRAIN = [*TENSORFLOW, "keras>=3.12,<4", "numpy>=1.26,<3", "pyyaml>=6", "tensorboard>=2.20,<2.22"]
+# tf-keras: what tensorflow-recommenders needs to import beside Keras 3.
+SERVING = [
+    *TENSORFLOW,
+    "grpcio>=1.73,<2",
+    "numpy>=1.26,<3",
+    "tensorflow-recommenders>=0.7.7,<0.8",
+    "tensorflow-serving-api>=2.19,<2.22",
+    "tf-keras>=2.20,<2.22",
+]
+# The client speaks gRPC with message definitions of its own: neither TensorFlow nor Keras.
+CLIENT = ["grpcio>=1.73,<2", "protobuf>=6.31,<7"]
+
+setup(
+    packages=[f"adaptiverec.{name}" for name in PACKAGES],
+    package_dir={f"adaptiverec.{name}": name for name in PACKAGES},
+    package_data={f"adaptiverec.{name}": ["py.typed", "*.proto", "*.pyi"] for name in PACKAGES},
+    install_requires=BASE,
+    extras_require={
+        "pipeline": PIPELINE,
+        "train": TRAIN,
+        "serving": SERVING,
+        "client": CLIENT,
+        "all": sorted({*PIPELINE, *TRAIN, *SERVING, *CLIENT}),
+    },
+)

@@ -1,0 +1,222 @@
+"""The model as Keras users use it."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from adaptiverec.common.errors import InvalidValueError
+from adaptiverec.model.adaptive_rec import AdaptiveRec
+from adaptiverec.model.ranking import target_ranks
+
+pytestmark = pytest.mark.filterwarnings(
+    # Keras remarks that a dataset shuffles itself, whatever fit() is told.
+    "ignore:`shuffle=True` was passed:UserWarning:keras"
+)
+
+NUM_ITEMS = 12
+SMALL = {"max_length": 6, "hidden_dim": 8, "num_blocks": 1, "inner_dim": 8, "dropout": 0.1}
+
+
+def cyclic_batches(*, same_target: bool = True, seed: int = 0) -> tf.data.Dataset:
+    """Sequences that count upwards around the catalogue, so the next item is certain."""
+    generator = np.random.default_rng(seed)
+    lengths = generator.integers(1, 7, 64)
+    starts = generator.integers(0, NUM_ITEMS, 64)
+    step = np.arange(6)
+    ids = (starts[:, None] + step) % NUM_ITEMS + 1
+    ids = np.where(step < lengths[:, None], ids, 0).astype(np.int32)
+    targets = ((starts + lengths) % NUM_ITEMS + 1).astype(np.int32)
+    inputs = {"item_ids": ids, "seen_item_ids": ids}
+    if same_target:
+        last = (targets - 2) % NUM_ITEMS + 1
+        inputs["same_target_item_ids"] = np.pad(last[:, None], [[0, 0], [0, 5]])
+    return tf.data.Dataset.from_tensor_slices((inputs, targets)).batch(32)
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[AdaptiveRec, keras.callbacks.History]:
+    keras.utils.set_random_seed(0)
+    model = AdaptiveRec(NUM_ITEMS, **SMALL)
+    model.compile(keras.optimizers.Adam(0.02))
+    data = cyclic_batches()
+    history = model.fit(data, validation_data=data, epochs=40, verbose=0)
+    return model, history
+
+
+def test_fit_learns(trained) -> None:
+    _, history = trained
+    assert history.history["val_recall@5"][-1] == 1.0
+    assert history.history["val_ndcg@10"][-1] > 0.9
+    assert history.history["loss"][-1] < history.history["loss"][0] / 2
+
+
+def test_diagnostics_are_reported_every_epoch(trained) -> None:
+    _, history = trained
+    logs = history.history
+    assert set(logs) >= {
+        "next_item_loss",
+        "contrastive_loss",
+        "threshold_loss",
+        "threshold_mean",
+        "threshold_spread",
+        "num_positives",
+        "positive_share",
+        "similarity_target",
+        "alignment",
+        "uniformity",
+    }
+    # No target in the first epoch; from then on the thresholds are drawn to it.
+    assert logs["threshold_loss"][0] == 0
+    assert all(loss > 0 for loss in logs["threshold_loss"][1:])
+    assert all(0 <= share <= 1 for share in logs["positive_share"])
+    np.testing.assert_allclose(
+        np.array(logs["num_positives"]) / 62, logs["positive_share"], rtol=1e-4
+    )
+
+
+def test_total_loss_is_the_weighted_sum(trained) -> None:
+    _, history = trained
+    logs = {name: np.array(values) for name, values in history.history.items()}
+    expected = logs["next_item_loss"] + 0.1 * (
+        logs["contrastive_loss"] + 0.1 * logs["threshold_loss"]
+    )
+    np.testing.assert_allclose(logs["loss"], expected, rtol=1e-4)
+
+
+def test_evaluate_ranks_the_whole_catalogue(trained) -> None:
+    model, _ = trained
+    data = cyclic_batches(seed=5)
+    result = model.evaluate(data, return_dict=True, verbose=0)
+    ranks = np.concatenate(
+        [target_ranks(model.predict(x, verbose=0), y) for x, y in data]
+    )
+    assert result["recall@5"] == pytest.approx(np.mean(ranks <= 5))
+    assert result["mrr@10"] == pytest.approx(np.mean(np.where(ranks <= 10, 1 / ranks, 0)))
+
+
+def test_predict_scores_every_item_by_its_dense_id(trained) -> None:
+    model, _ = trained
+    ids = np.array([[3, 4, 5, 0, 0, 0]], np.int32)
+    scores = model.predict(ids, verbose=0)
+    assert scores.shape == (1, NUM_ITEMS + 1)
+    assert scores[0, 0] == -np.inf
+    assert scores[0].argmax() == 6
+
+
+def test_recommend_leaves_out_what_was_seen(trained) -> None:
+    model, _ = trained
+    ids = np.array([[3, 4, 5, 0, 0, 0]], np.int32)
+    recommended, scores = model.recommend(ids, k=9)
+    assert recommended[0, 0] == 6
+    assert not set(np.asarray(recommended)[0]) & {0, 3, 4, 5}
+    assert np.all(np.diff(np.asarray(scores)[0]) <= 0)
+    seen = {"item_ids": ids, "seen_item_ids": np.array([[6, 3]], np.int32)}
+    assert 6 not in np.asarray(model.recommend(seen, k=5)[0])
+    assert {3, 4, 5} & set(np.asarray(model.recommend(ids, 12, exclude_seen=False)[0])[0])
+
+
+def test_keras_file_round_trip(trained, tmp_path) -> None:
+    model, _ = trained
+    model.save(tmp_path / "model.keras")
+    copy = keras.saving.load_model(tmp_path / "model.keras")
+    ids = next(iter(cyclic_batches()))[0]
+    np.testing.assert_allclose(
+        copy.predict(ids, verbose=0)[:, 1:], model.predict(ids, verbose=0)[:, 1:], rtol=1e-5
+    )
+    regularizer, original = copy.threshold_regularizer, model.threshold_regularizer
+    assert float(regularizer.previous) == pytest.approx(float(original.previous))
+    # It is compiled as it was, with its optimizer's state, and can go on.
+    assert int(copy.optimizer.iterations) == int(model.optimizer.iterations)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"objective": "none"},
+        {"objective": "info_nce", "views": "augment"},
+        {"objective": "info_nce", "views": "us"},
+        {"views": "un", "assignment": "soft", "pair_weights": "inside"},
+        {"views": "su", "denominator": "all", "threshold_target": "mean"},
+    ],
+    ids=lambda options: "-".join(options.values()),
+)
+def test_every_system_takes_a_step_that_trains_all_its_weights(options) -> None:
+    keras.utils.set_random_seed(0)
+    model = AdaptiveRec(NUM_ITEMS, **SMALL, **options)
+    model.compile()
+    before = [np.array(weight) for weight in model.trainable_weights]
+    needs_twin = options.get("views") in ("us", "su")
+    logs = model.fit(cyclic_batches(same_target=needs_twin), epochs=2, verbose=0).history
+    assert all(np.isfinite(values).all() for values in logs.values())
+    unchanged = [
+        weight.path
+        for weight, old in zip(model.trainable_weights, before, strict=True)
+        if np.array_equal(weight, old)
+    ]
+    assert unchanged == []
+
+
+def test_equal_seeds_give_equal_models() -> None:
+    scores = []
+    for _ in range(2):
+        keras.utils.set_random_seed(7)
+        model = AdaptiveRec(NUM_ITEMS, **SMALL, objective="info_nce", views="un")
+        model.compile()
+        model.fit(cyclic_batches(), epochs=1, verbose=0)
+        scores.append(model.predict(np.array([[1, 2, 0, 0, 0, 0]]), verbose=0))
+    np.testing.assert_array_equal(*scores)
+
+
+def test_removing_seen_items_is_a_switch() -> None:
+    keras.utils.set_random_seed(1)
+    model = AdaptiveRec(NUM_ITEMS, **SMALL, objective="none")
+    model.compile()
+    kept = model.evaluate(cyclic_batches(), return_dict=True, verbose=0)
+    strict = AdaptiveRec(NUM_ITEMS, **SMALL, objective="none", exclude_seen=True)
+    strict.set_weights(model.get_weights())
+    strict.compile()
+    removed = strict.evaluate(cyclic_batches(), return_dict=True, verbose=0)
+    # Fewer candidates, and never the target among those that went.
+    assert removed["mrr@10"] > kept["mrr@10"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_items": 0}, "num_items must be at least 1. Received: 0"),
+        ({"num_heads": 3}, "hidden_dim must be a positive multiple of num_heads. Rec"),
+        ({"dropout": 1.0}, r"dropout must be in \[0, 1\). Received: 1.0"),
+        ({"objective": "bpr"}, "objective must be one of 'adaptive', .*Received: 'bpr'"),
+        ({"views": "x"}, "views must be one of 'us_x', .*Received: 'x'"),
+        ({"temperature": 0.0}, "temperature must be above 0. Received: 0.0"),
+        ({"ks": (0,)}, "ks must be at least 1. Received: 0"),
+    ],
+)
+def test_bad_arguments(options, message) -> None:
+    with pytest.raises(InvalidValueError, match=message):
+        AdaptiveRec(**{"num_items": 5, **options})
+
+
+def test_compile_takes_no_loss() -> None:
+    with pytest.raises(InvalidValueError, match=r"compile\(\) takes none. Received: loss"):
+        AdaptiveRec(5, **SMALL).compile(loss="mse")
+
+
+def test_rows_padded_in_front_are_refused() -> None:
+    model = AdaptiveRec(NUM_ITEMS, **SMALL, objective="none")
+    model.compile()
+    ids = np.array([[0, 0, 0, 1, 2, 3]], np.int32)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="padded at the end"):
+        model.evaluate(ids, np.array([4]), verbose=0)
+
+
+def test_inputs_without_what_is_needed() -> None:
+    model = AdaptiveRec(NUM_ITEMS, **SMALL)
+    model.compile(run_eagerly=True)
+    with pytest.raises(InvalidValueError, match="same_target_item_ids"):
+        model.fit(cyclic_batches(same_target=False), verbose=0)
+    with pytest.raises(InvalidValueError, match=r"key 'item_ids'. Received: \['ids'\]"):
+        model({"ids": np.zeros((1, 6), np.int32)})
+    with pytest.raises(InvalidValueError, match="k must be at least 1. Received: 0"):
+        model.recommend(np.array([[1]], np.int32), k=0)

@@ -1,0 +1,122 @@
+import json
+
+import numpy as np
+import pytest
+
+from adaptiverec.common.errors import ContractError, InvalidValueError, OutputError
+from adaptiverec.model.evaluate import evaluate, print_report
+from adaptiverec.model.prepared_data import PreparedData
+from adaptiverec.model.run import Run
+from adaptiverec.pipeline import prepare
+
+
+@pytest.fixture(scope="module")
+def report(run_path, prepared_path) -> dict:
+    return evaluate(run=str(run_path), data=str(prepared_path))
+
+
+def users_of(prepared_path):
+    sequences = PreparedData.open(str(prepared_path)).sequences()
+    for start, end in zip(sequences.starts, sequences.starts[1:], strict=False):
+        yield sequences.items[start:end].tolist()
+
+
+def recall_and_ndcg(ranks: list[float], k: int) -> tuple[float, float]:
+    hits = [rank for rank in ranks if rank <= k]
+    return len(hits) / len(ranks), sum(1 / np.log2(r + 1) for r in hits) / len(ranks)
+
+
+def naive_rank(scores: np.ndarray, target: int, removed: set[int]) -> float:
+    if target in removed:
+        return float("inf")
+    others = [i for i in range(1, len(scores)) if i != target and i not in removed]
+    better = sum(scores[i] > scores[target] for i in others)
+    equal = sum(scores[i] == scores[target] for i in others)
+    return 1 + better + equal / 2
+
+
+@pytest.mark.parametrize("seen", ["kept", "removed"])
+def test_popularity_equals_a_naive_ranking(report, prepared_path, seen) -> None:
+    users = list(users_of(prepared_path))
+    counts = np.bincount([i for items in users for i in items[:-2]])
+    ranks = [
+        naive_rank(counts, items[-1], set(items[:-1]) if seen == "removed" else set())
+        for items in users
+    ]
+    row = next(
+        row
+        for row in report["results"]
+        if row["system"] == "popularity" and row["seen_items"] == seen
+    )
+    expected = recall_and_ndcg(ranks, 10)
+    assert (row["recall@10"], row["ndcg@10"]) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("seen", ["kept", "removed"])
+def test_the_models_figures_equal_a_naive_ranking(
+    report, run_path, prepared_path, seen
+) -> None:
+    model = Run.open(run_path).load_model()
+    ranks = []
+    for items in users_of(prepared_path):
+        recent = items[:-1][-model.max_length :]
+        scores = np.asarray(model(np.array([recent], np.int32)))[0]
+        removed = set(items[:-1]) if seen == "removed" else set()
+        ranks.append(naive_rank(scores, items[-1], removed))
+    row = next(
+        row
+        for row in report["results"]
+        if row["system"] == "AdaptiveRec" and row["seen_items"] == seen
+    )
+    expected = recall_and_ndcg(ranks, 5)
+    assert (row["recall@5"], row["ndcg@5"]) == pytest.approx(expected, abs=2e-3)
+
+
+def test_the_protocol_stands_beside_the_figures(report, run_path, capsys) -> None:
+    assert json.loads((run_path / "evaluation.json").read_text()) == report
+    print_report(report)
+    printed = capsys.readouterr().out
+    assert "200 test targets, split: leave-one-out" in printed
+    assert "the whole catalogue, 100 items" in printed
+    for row in report["results"]:
+        assert f"{row['ndcg@10']:.4f}" in printed
+    assert printed.count("removed") == printed.count("kept") == 3
+
+
+def test_writes_the_report_where_told(run_path, prepared_path, tmp_path) -> None:
+    report = evaluate(
+        run=str(run_path), data=str(prepared_path), output=str(tmp_path / "r.json")
+    )
+    assert json.loads((tmp_path / "r.json").read_text()) == report
+    with pytest.raises(OutputError, match="directory must exist. Received: .*nowhere"):
+        evaluate(
+            run=str(run_path), data=str(prepared_path), output=str(tmp_path / "nowhere/r")
+        )
+
+
+def prepared_otherwise(raw_log, tmp_path, **options) -> str:
+    output = str(tmp_path / "other")
+    prepare(
+        input=[str(raw_log)],
+        output=output,
+        user_column="user_id",
+        item_column="item_id",
+        time_column="timestamp",
+        **options,
+    )
+    return output
+
+
+def test_data_that_the_run_was_not_trained_on(run_path, raw_log, tmp_path) -> None:
+    other = prepared_otherwise(raw_log, tmp_path, min_user_interactions=12)
+    with pytest.raises(ContractError, match="trained on, by its fingerprint .*Received"):
+        evaluate(run=str(run_path), data=other)
+
+
+def test_no_test_targets(raw_log, tmp_path, tiny_training) -> None:
+    from adaptiverec.model.train import train
+
+    data = prepared_otherwise(raw_log, tmp_path, split="none")
+    train(data=data, output=str(tmp_path / "run"), epochs=1, **tiny_training)
+    with pytest.raises(InvalidValueError, match="needs test targets.*split 'none'"):
+        evaluate(run=str(tmp_path / "run"), data=data)

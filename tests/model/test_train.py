@@ -1,0 +1,180 @@
+"""Runs: what a training leaves behind, and how it goes on."""
+
+import json
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import yaml
+
+from adaptiverec.common.errors import (
+    ContractError,
+    InvalidValueError,
+    NotFoundError,
+    OutputExistsError,
+    StageError,
+)
+from adaptiverec.model import training_loop
+from adaptiverec.model.run import Run
+from adaptiverec.model.train import train
+
+
+def test_a_run_is_all_there(run_path, prepared_path) -> None:
+    run = Run.open_complete(run_path)
+    metadata = json.loads((prepared_path / "metadata.json").read_text())
+    assert run.record["data"]["fingerprint"] == metadata["fingerprint"]
+    history = json.loads((run_path / "history.json").read_text())
+    assert len(history) == run.record["epochs"] == 2
+    best = max(range(2), key=lambda epoch: history[epoch]["val_ndcg@10"])
+    assert run.record["best_epoch"] == best + 1
+    assert list((run_path / "tensorboard" / "train").iterdir())
+    assert yaml.safe_load((run_path / "config.yaml").read_text()) == run.configuration
+    vocabulary = (prepared_path / "vocabulary.txt").read_text().splitlines()
+    assert run.vocabulary() == vocabulary
+    assert not list(run_path.glob("**/.*"))
+
+
+def test_the_model_kept_is_the_best_epochs(run_path, prepared_path) -> None:
+    from adaptiverec.model.instances import evaluation_dataset
+    from adaptiverec.model.prepared_data import PreparedData
+
+    run = Run.open_complete(run_path)
+    model = run.load_model()
+    sequences = PreparedData.open(str(prepared_path)).sequences()
+    data = evaluation_dataset(sequences, "validation", max_length=model.max_length)
+    result = model.evaluate(data, return_dict=True, verbose=0)
+    best = run.record["best"]["val_ndcg@10"]
+    assert result["ndcg@10"] == pytest.approx(best, abs=1e-6)
+
+
+def test_a_resumed_run_equals_one_that_was_never_stopped(
+    prepared_path, tmp_path, tiny_training, monkeypatch
+) -> None:
+    options = {"data": str(prepared_path), "epochs": 3, **tiny_training}
+    train(output=str(tmp_path / "straight"), **options)
+
+    class KilledInTheThirdEpoch(training_loop.StopOnNaN):
+        def on_epoch_begin(self, epoch, logs=None) -> None:
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training_loop, "StopOnNaN", KilledInTheThirdEpoch)
+        with pytest.raises(KeyboardInterrupt):
+            train(output=str(tmp_path / "stopped"), **options)
+    with pytest.raises(ContractError, match="must be complete.*'training'"):
+        Run.open_complete(tmp_path / "stopped")
+    train(output=str(tmp_path / "stopped"), resume=True, **options)
+
+    straight, stopped = (
+        json.loads((tmp_path / name / "history.json").read_text())
+        for name in ("straight", "stopped")
+    )
+    for epoch, resumed in zip(straight, stopped, strict=True):
+        assert resumed == pytest.approx(epoch, rel=1e-4)
+    models = [
+        Run.open_complete(tmp_path / name).load_model() for name in ("straight", "stopped")
+    ]
+    for one, other in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_a_longer_run_goes_on_from_a_complete_one(
+    run_path, prepared_path, tmp_path, tiny_training
+) -> None:
+    copy = Path(shutil.copytree(run_path, tmp_path / "run"))
+    options = {"data": str(prepared_path), "output": str(copy), **tiny_training}
+    record = train(epochs=3, resume=True, **options)
+    assert record["epochs"] == 3
+    with pytest.raises(ContractError, match=r"Received: seed=1 \(was 0\)"):
+        train(epochs=3, seed=1, resume=True, **options)
+
+
+def test_early_stopping_counts_the_epochs_before(tmp_path) -> None:
+    from adaptiverec.model.callbacks import ReplayedEarlyStopping
+
+    past = [{"m": 0.1}, {"m": 0.5}, {"m": 0.4}]
+    stopping = ReplayedEarlyStopping(past, monitor="m", mode="max", patience=2)
+    model = keras.Sequential()
+    stopping.set_model(model)
+    stopping.on_train_begin()
+    assert stopping.wait == 1
+    stopping.on_epoch_end(3, {"m": 0.45})
+    assert model.stop_training
+
+
+def test_without_validation_the_last_epoch_is_kept(
+    raw_log, tmp_path, tiny_training
+) -> None:
+    from adaptiverec.pipeline import prepare
+
+    data = tmp_path / "data"
+    prepare(
+        input=[str(raw_log)],
+        output=str(data),
+        user_column="user_id",
+        item_column="item_id",
+        time_column="timestamp",
+        split="none",
+    )
+    record = train(
+        data=str(data), output=str(tmp_path / "run"), epochs=2, **tiny_training
+    )
+    assert record["best_epoch"] == record["epochs"] == 2
+
+
+def test_a_loss_that_explodes_stops_the_run(
+    prepared_path, tmp_path, tiny_training
+) -> None:
+    options = {**tiny_training, "learning_rate": 1e30}
+    with pytest.raises(StageError, match="The loss must stay finite.*at step"):
+        train(data=str(prepared_path), output=str(tmp_path / "run"), **options)
+
+
+def test_output_exists(run_path, prepared_path, tmp_path) -> None:
+    before = sorted(run_path.rglob("*"))
+    with pytest.raises(OutputExistsError, match=r"--resume. Received: .*'complete'"):
+        train(data=str(prepared_path), output=str(run_path))
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OutputExistsError, match="must not exist yet"):
+        train(data=str(prepared_path), output=str(tmp_path / "file"))
+    assert sorted(run_path.rglob("*")) == before
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1. Received: 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1. Received: 0"),
+        ({"learning_rate": -1.0}, "learning_rate must be above 0. Received: -1.0"),
+        ({"objective": "bpr"}, "objective must be one of"),
+        ({"max_length": 0}, "max_length must be at least 1. Received: 0"),
+    ],
+)
+def test_bad_arguments_leave_nothing(prepared_path, tmp_path, options, message) -> None:
+    with pytest.raises(InvalidValueError, match=message):
+        train(data=str(prepared_path), output=str(tmp_path / "run"), **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_to_resume(prepared_path, tmp_path) -> None:
+    with pytest.raises(NotFoundError, match="must be a directory made by `adaptiverec train`"):
+        train(data=str(prepared_path), output=str(tmp_path / "run"), resume=True)
+
+
+def test_a_run_of_another_schema_version(run_path, tmp_path) -> None:
+    copy = Path(shutil.copytree(run_path, tmp_path / "run"))
+    record = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps({**record, "schema_version": 0}))
+    with pytest.raises(ContractError, match="must have schema_version 1.*Received: 0"):
+        Run.open(copy)
+
+
+def test_a_run_with_another_vocabulary(run_path, tmp_path) -> None:
+    copy = Path(shutil.copytree(run_path, tmp_path / "run"))
+    (copy / "vocabulary.txt").write_text("other\n")
+    with pytest.raises(ContractError, match="vocabulary must be the one of its training"):
+        Run.open(copy).vocabulary()

@@ -1,0 +1,37 @@
+import pytest
+
+from adaptiverec.common.errors import InvalidValueError
+from adaptiverec.model.views import make_views
+
+
+def encode(*batches):
+    """Each pass over a batch gets a dropout mask, and so a number, of its own."""
+    return [f"f{number}({batch})" for number, batch in enumerate(batches, start=1)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "pairs"),
+    [
+        (None, []),
+        ("un", [("f1(s)", "f2(s)")]),
+        ("su", [("f1(s)", "f2(s')")]),
+        ("us", [("f1(s)", "f2(s)"), ("f1(s)", "f3(s')")]),
+        ("us_x", [("f2(s)", "f3(s')")]),
+        ("augment", [("f2(a(s))", "f3(b(s))")]),
+    ],
+)
+def test_which_two_are_contrasted(kind, pairs) -> None:
+    views = make_views(
+        kind,
+        encode,
+        "s",
+        same_target_item_ids="s'",
+        augment=lambda s: (f"a({s})", f"b({s})"),
+    )
+    assert views.first_pass == "f1(s)"
+    assert views.pairs == pairs
+
+
+def test_supervised_views_need_the_other_sequence() -> None:
+    with pytest.raises(InvalidValueError, match=r"same_target_item_ids.*Received: views='su'"):
+        make_views("su", encode, "s")

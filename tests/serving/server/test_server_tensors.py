@@ -1,0 +1,177 @@
+"""Tensors on the wire, against TensorFlow's own encoding and decoding."""
+
+from __future__ import annotations
+
+import grpc
+import hypothesis.extra.numpy as hypothesis_numpy
+import ml_dtypes
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+from tensorflow.core.framework import tensor_pb2, types_pb2
+
+from adaptiverec.serving.status import RequestError
+from adaptiverec.serving.tensors import array_from_proto, proto_from_array
+
+NUMPY_TYPES = [
+    np.float16,
+    np.float32,
+    np.float64,
+    np.int8,
+    np.int16,
+    np.int32,
+    np.int64,
+    np.uint8,
+    np.uint16,
+    np.uint32,
+    np.uint64,
+    np.bool_,
+    np.complex64,
+    np.complex128,
+]
+
+SHAPES = hypothesis_numpy.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
+NUMBERS = st.sampled_from(NUMPY_TYPES).flatmap(
+    lambda dtype: hypothesis_numpy.arrays(dtype, SHAPES)
+)
+STRINGS = hypothesis_numpy.arrays(
+    object, SHAPES, elements=st.binary(max_size=5), fill=st.nothing()
+)
+
+
+def assert_same(array, expected):
+    assert array.dtype == expected.dtype
+    assert array.shape == expected.shape
+    np.testing.assert_array_equal(array, expected)
+
+
+@given(st.one_of(NUMBERS, STRINGS))
+def test_tensorflow_reads_what_we_write(array):
+    proto = proto_from_array(array)
+    assert proto.tensor_content == b""
+    assert_same(tf.make_ndarray(proto), array)
+    # The bytes are canonical, too: as if the fields had been filled one by one.
+    assert tensor_pb2.TensorProto.FromString(proto.SerializeToString()) == proto
+
+
+@given(st.one_of(NUMBERS, STRINGS))
+def test_we_read_what_tensorflow_writes(array):
+    proto = tf.make_tensor_proto(array)
+    assert_same(array_from_proto(proto, name="x"), array)
+
+
+@given(st.one_of(NUMBERS, STRINGS))
+def test_we_read_the_c_runtime_s_content(array):
+    # For strings too, it packs everything into tensor_content.
+    with tf.device("cpu"):
+        data = tf.io.serialize_tensor(tf.constant(array)).numpy()
+    proto = tensor_pb2.TensorProto.FromString(data)
+    assert_same(array_from_proto(proto, name="x"), array)
+
+
+@given(st.one_of(NUMBERS, STRINGS))
+def test_we_read_what_we_write(array):
+    assert_same(array_from_proto(proto_from_array(array), name="x"), array)
+
+
+def test_bfloat16_and_scalars():
+    array = np.array([1.5, -2.0], ml_dtypes.bfloat16)
+    proto = proto_from_array(array)
+    assert proto.dtype == types_pb2.DT_BFLOAT16
+    # The upper halves of the float32 0x3FC00000 and 0xC0000000.
+    assert list(proto.half_val) == [0x3FC0, 0xC000]
+    assert_same(array_from_proto(proto, name="x"), array)
+    assert proto_from_array(np.float32(2)).float_val == [2.0]
+    assert proto_from_array(b"id").string_val == [b"id"]
+    assert proto_from_array(b"id").HasField("tensor_shape")
+
+
+def test_other_types_are_written_as_tensorflow_writes_them():
+    array = np.array([1, 2], ml_dtypes.float8_e5m2)
+    assert proto_from_array(array) == tf.make_tensor_proto(array)
+
+
+def proto(dtype, dims, **fields):
+    tensor = tensor_pb2.TensorProto(dtype=dtype, **fields)
+    for size in dims:
+        tensor.tensor_shape.dim.add(size=size)
+    return tensor
+
+
+def test_one_value_stands_for_all():
+    tensor = proto(types_pb2.DT_INT32, [2, 2], int_val=[7, 8])
+    assert array_from_proto(tensor, name="x").tolist() == [[7, 8], [8, 8]]
+    tensor = proto(types_pb2.DT_STRING, [3], string_val=[b"a"])
+    assert array_from_proto(tensor, name="x").tolist() == [b"a", b"a", b"a"]
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (proto(types_pb2.DT_INT32, [2]), "takes 2 values, and it has 0"),
+        (
+            proto(types_pb2.DT_INT32, [2], int_val=[1, 2, 3]),
+            "takes 2 values, and it has 3",
+        ),
+        (
+            proto(types_pb2.DT_INT32, [0], int_val=[1]),
+            "takes 0 values, and it has 1",
+        ),
+        # In another type's field.
+        (
+            proto(types_pb2.DT_FLOAT, [1], int_val=[1]),
+            "takes 1 values, and it has 0",
+        ),
+        # A few bytes must not make the server take a terabyte.
+        (
+            proto(types_pb2.DT_INT32, [2**20, 2**20], int_val=[1]),
+            "takes 1099511627776 values, and it has 1",
+        ),
+        (
+            proto(types_pb2.DT_INT32, [-1], int_val=[1]),
+            "the shape [-1] is not fully known",
+        ),
+        (
+            proto(types_pb2.DT_INT8, [1], int_val=[300]),
+            "a value is out of the range of int8",
+        ),
+        (
+            proto(types_pb2.DT_HALF, [1], half_val=[2**16]),
+            "a value is out of the range of uint16",
+        ),
+        (
+            proto(types_pb2.DT_INT32, [2], tensor_content=b"1234"),
+            "takes 8 bytes of tensor_content, and it has 4",
+        ),
+        (
+            proto(types_pb2.DT_STRING, [1], tensor_content=b"\x05abc"),
+            "must hold 1 strings",
+        ),
+        (
+            proto(types_pb2.DT_STRING, [1], tensor_content=b"\xff" * 11),
+            "must hold 1 strings",
+        ),
+        (
+            proto(types_pb2.DT_STRING, [2], tensor_content=b"\x01"),
+            "must hold 2 strings",
+        ),
+        (proto(types_pb2.DT_VARIANT, [1]), "DT_VARIANT cannot be sent"),
+        (proto(types_pb2.DT_INVALID, []), "DT_INVALID cannot be sent"),
+        (proto(999, []), "999 cannot be sent"),
+    ],
+)
+def test_malformed_tensors_are_invalid(tensor, message):
+    with pytest.raises(RequestError) as caught:
+        array_from_proto(tensor, name="x")
+    assert caught.value.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.message.startswith("tensor parsing error: x: ")
+    assert message in caught.value.message
+
+
+def test_an_unknown_rank_is_invalid():
+    tensor = proto(types_pb2.DT_INT32, [], int_val=[1])
+    tensor.tensor_shape.unknown_rank = True
+    with pytest.raises(RequestError, match="not fully known"):
+        array_from_proto(tensor, name="x")

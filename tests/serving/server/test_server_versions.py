@@ -1,0 +1,376 @@
+"""How the server follows the versions under its base path."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import get_model_status_pb2
+
+from adaptiverec.common.errors import NotFoundError, StageError
+from adaptiverec.serving.model_manager import ModelManager
+from adaptiverec.serving.server import ModelServer
+from adaptiverec.serving.status import RequestError
+
+State = get_model_status_pb2.ModelVersionStatus.State
+INVALID = grpc.StatusCode.INVALID_ARGUMENT.value[0]
+NOT_FOUND = grpc.StatusCode.NOT_FOUND.value[0]
+
+
+@pytest.fixture
+def base(tmp_path):
+    return tmp_path / "base"
+
+
+def break_saved_model(path):
+    (path / "saved_model.pb").write_bytes(b"not a SavedModel")
+
+
+def test_serves_the_newest_and_ignores_other_names(start, publish, base):
+    publish(base, 2)
+    # Newest by number, not by spelling.
+    publish(base, 10, number=10)
+    for name in ["99x", "v100", "-11", "1e3", "\N{ARABIC-INDIC DIGIT NINE}9", "9" * 20]:
+        (base / name).mkdir()
+    (base / "200").write_text("a file")
+    (base / "300").symlink_to("300")
+    _, caller = start(base)
+    assert caller.number() == (10, 10.0)
+    assert caller.statuses() == {10: (State.AVAILABLE, 0, "")}
+
+
+def test_does_not_follow_a_link_out_of_the_base_path(
+    start, publish, base, tmp_path, helpers, caplog
+):
+    publish(base, 1)
+    outside = publish(tmp_path / "elsewhere", 1, number=2)
+    (base / "2").symlink_to(outside)
+    _, caller = start(base)
+    assert caller.number() == (1, 1.0)
+    publish(base, 3, number=3)
+    helpers.wait_until(lambda: caller.number() == (3, 3.0))
+    assert caplog.text.count("which leads out of the base path") == 1
+
+
+def test_follows_links_within_the_base_path_and_to_it(start, publish, base, tmp_path):
+    publish(base, 1, number=2).rename(base / "release-of-monday")
+    (base / "2").symlink_to("release-of-monday")
+    link = tmp_path / "link"
+    link.symlink_to(base)
+    _, caller = start(link)
+    assert caller.number() == (2, 2.0)
+
+
+def test_needs_a_version_at_the_start(base):
+    with pytest.raises(NotFoundError, match=r"must be a directory .*Received: .*base"):
+        ModelServer(model_base_path=base, port=0).start()
+    (base / "no-number").mkdir(parents=True)
+    with pytest.raises(NotFoundError, match=r"at least one version.*Received: .*base"):
+        ModelServer(model_base_path=base, port=0).start()
+
+
+def test_a_broken_first_version_ends_the_start(publish, base):
+    publish(base, 1)
+    break_saved_model(publish(base, 2))
+    server = ModelServer(model_base_path=base, port=0)
+    with pytest.raises(StageError, match=r"SavedModel that loads.*Received: .*2 \("):
+        server.start()
+    assert server.port == 0
+    with pytest.raises(StageError, match="can be started once"):
+        server.start()
+
+
+def test_swaps_under_load_without_a_failed_request(start, publish, base, helpers):
+    publish(base, 1)
+    _, caller = start(base)
+    seen, failures, stop = [], [], threading.Event()
+
+    def load():
+        while not stop.is_set():
+            try:
+                seen.append(caller.number())
+            except grpc.RpcError as error:
+                failures.append(error)
+
+    threads = [helpers.in_background(load) for _ in range(4)]
+    for version in (2, 3):
+        publish(base, version, number=version)
+        helpers.wait_until(lambda v=version: (v, float(v)) in seen)
+    publish(base, 4, number=1)
+    helpers.wait_until(lambda: (4, 1.0) in seen)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    # No answer says one version and comes from another.
+    assert set(seen) == {(1, 1.0), (2, 2.0), (3, 3.0), (4, 1.0)}
+    helpers.wait_until(
+        lambda: (
+            caller.statuses()
+            == {
+                4: (State.AVAILABLE, 0, ""),
+                3: (State.END, 0, ""),
+                2: (State.END, 0, ""),
+                1: (State.END, 0, ""),
+            }
+        )
+    )
+
+
+def test_a_running_request_keeps_its_version(start, publish, base, helpers):
+    publish(base, 1)
+    _, caller = start(base)
+    slow = helpers.predict_request("slow", seconds=tf.constant(3.0, tf.float64))
+    call = caller.prediction.Predict.future(slow)
+    publish(base, 2, number=2)
+    helpers.wait_until(lambda: caller.number() == (2, 2.0))
+    assert not call.done()
+    assert caller.statuses()[1][0] == State.UNLOADING
+    # Not for new requests, though.
+    code, message = caller.refusal(helpers.predict_request(version=1))
+    assert code == grpc.StatusCode.NOT_FOUND
+    assert message == "Servable not found for request: Specific(toy, 1)"
+    answer = call.result()
+    assert answer.model_spec.version.value == 1
+    assert answer.outputs["number"].float_val[0] == 1.0
+    helpers.wait_until(lambda: caller.statuses()[1][0] == State.END)
+
+
+def test_a_broken_version_leaves_the_old_one(start, publish, base, helpers):
+    publish(base, 1)
+    _, caller = start(base)
+    broken = publish(base.parent / "aside", 2)
+    break_saved_model(broken)
+    broken.rename(base / "2")
+    helpers.wait_until(lambda: caller.statuses().get(2, (0,))[0] == State.END)
+    _, code, message = caller.statuses()[2]
+    assert code == grpc.StatusCode.DATA_LOSS.value[0]
+    assert "saved_model.pb" in message
+    assert caller.number() == (1, 1.0)
+    assert caller.statuses()[1] == (State.AVAILABLE, 0, "")
+    # It does not stand in the way of the next.
+    publish(base, 3, number=3)
+    helpers.wait_until(lambda: caller.number() == (3, 3.0))
+
+
+def test_an_empty_version_directory_is_reported(start, publish, base, helpers):
+    publish(base, 1)
+    _, caller = start(base)
+    (base / "2").mkdir()
+    helpers.wait_until(lambda: caller.statuses().get(2, (0,))[0] == State.END)
+    assert caller.statuses()[2][1] == NOT_FOUND
+    assert caller.number() == (1, 1.0)
+
+
+def test_removing_the_newest_rolls_back(start, publish, base, helpers):
+    publish(base, 1)
+    publish(base, 2, number=2)
+    _, caller = start(base)
+    assert caller.number() == (2, 2.0)
+    shutil.rmtree(base / "2")
+    helpers.wait_until(lambda: caller.number() == (1, 1.0))
+    helpers.wait_until(lambda: caller.statuses()[2] == (State.END, 0, ""))
+    # And the same number may come back with something else in it.
+    publish(base, 2, number=3)
+    helpers.wait_until(lambda: caller.number() == (2, 3.0))
+
+
+def test_the_last_version_in_memory_is_never_given_up(start, publish, base, helpers):
+    publish(base, 1)
+    publish(base, 2, number=2)
+    _, caller = start(base)
+    break_saved_model(base / "1")
+    shutil.rmtree(base / "2")
+    helpers.wait_until(lambda: caller.statuses().get(1, (0,))[0] == State.END)
+    assert caller.number() == (2, 2.0)
+    shutil.rmtree(base)
+    # What comes into being again is found again.
+    publish(base, 3, number=3)
+    helpers.wait_until(lambda: caller.number() == (3, 3.0))
+    assert caller.statuses()[2][0] != State.AVAILABLE
+
+
+def test_a_half_copied_version_is_not_touched(start, publish, base, toys, helpers):
+    publish(base, 1)
+    _, caller = start(base)
+    aside = base / "2.tmp"
+    aside.mkdir()
+    shutil.copy(toys(2) / "saved_model.pb", aside)
+    # The server looks at the base path many times before version 4 is there.
+    publish(base, 4, number=4)
+    helpers.wait_until(lambda: caller.number() == (4, 4.0))
+    shutil.copytree(toys(2), aside, dirs_exist_ok=True)
+    aside.rename(base / "5")
+    helpers.wait_until(lambda: caller.number() == (5, 2.0))
+    assert set(caller.statuses()) == {1, 4, 5}
+
+
+def test_does_not_look_again_where_told_so(start, publish, base):
+    publish(base, 1)
+    server, caller = start(base, file_system_poll_wait_seconds=0)
+    publish(base, 2, number=2)
+    for _ in range(20):
+        assert caller.number() == (1, 1.0)
+    server.stop(grace=0)
+
+
+def test_warms_up_before_it_serves(start, publish, base, helpers):
+    publish(base, 1)
+    _, caller = start(base)
+    slow = helpers.warm_up_log(
+        signature="slow", seconds=tf.constant(1.0, tf.float64), model="any"
+    )
+    publish(base, 2, number=2, warm_up=[slow])
+    helpers.wait_until(lambda: caller.statuses().get(2, (0,))[0] == State.LOADING)
+    # The warm-up takes a second, in which the old version goes on.
+    while (state := caller.statuses()[2][0]) == State.LOADING:
+        version, number = caller.number()
+        assert version == number
+    assert state == State.AVAILABLE
+    assert caller.number() == (2, 2.0)
+
+
+def test_a_failing_warm_up_fails_the_version(start, publish, base, helpers):
+    publish(base, 1)
+    _, caller = start(base)
+    bad = helpers.warm_up_log(signature="", history=[["a"]], k=np.int32([0]))
+    publish(base, 2, number=2, warm_up=[helpers.warm_up_log(), bad])
+    helpers.wait_until(lambda: caller.statuses().get(2, (0,))[0] == State.END)
+    _, code, message = caller.statuses()[2]
+    assert code == INVALID
+    assert "k must be at least 1. Received:] [0]" in message
+    assert caller.number() == (1, 1.0)
+
+
+def test_a_version_without_its_variables_fails_in_the_warm_up(
+    start, publish, base, helpers
+):
+    path = publish(base, 1, warm_up=[helpers.warm_up_log()])
+    shutil.rmtree(path / "variables")
+    with pytest.raises(StageError, match=r"warm-up requests\. Received: .*1 \("):
+        start(base)
+
+
+def test_warm_up_can_be_left_out(start, publish, base, helpers):
+    bad = helpers.warm_up_log(signature="x")
+    publish(base, 1, warm_up=[bad])
+    _, caller = start(base, enable_model_warmup=False)
+    assert caller.number() == (1, 1.0)
+
+
+def test_warm_up_files_that_are_not(start, publish, base, helpers):
+    log = helpers.warm_up_log()
+    regress = helpers.warm_up_log()
+    regress.regress_log.SetInParent()
+    path = publish(base, 1, warm_up=1001 * [log])
+    with pytest.raises(StageError, match=r"exceeds the maximum \(1000\)"):
+        start(base)
+    helpers.write_warm_up(path, [b"no PredictionLog"])
+    with pytest.raises(StageError, match="Failed to parse warmup record"):
+        start(base)
+    helpers.write_warm_up(path, [regress.SerializeToString()])
+    with pytest.raises(StageError, match="UNIMPLEMENTED: Unsupported log_type"):
+        start(base)
+    file = path / "assets.extra" / "tf_serving_warmup_requests"
+    file.write_bytes(b"no TFRecord file at all")
+    with pytest.raises(StageError, match=r"DATA_LOSS: .*TFRecord format"):
+        start(base)
+    helpers.write_warm_up(path, 1000 * [log.SerializeToString()])
+    _, caller = start(base)
+    assert caller.number() == (1, 1.0)
+
+
+class Loaded:
+    def __init__(self):
+        self.closed = threading.Event()
+
+    def close(self):
+        self.closed.set()
+
+
+def available(manager, version):
+    newest = manager.statuses()[0]
+    return (newest.version, newest.state) == (version, State.AVAILABLE)
+
+
+def test_a_version_that_failed_to_load_is_tried_again(tmp_path, helpers):
+    (tmp_path / "1").mkdir()
+    tries = []
+
+    def load(version, path):
+        tries.append(version)
+        if version == 2 and tries.count(2) < 3:
+            raise RequestError(grpc.StatusCode.UNAVAILABLE, "not now")
+        return Loaded()
+
+    manager = ModelManager(
+        "toy", tmp_path, load, poll_wait_seconds=0.01, load_retry_seconds=0.01
+    )
+    assert manager.start() == 1
+    (tmp_path / "2").mkdir()
+    helpers.wait_until(lambda: available(manager, 2))
+    assert tries == [1, 2, 2, 2]
+    manager.close()
+
+
+def test_a_version_that_cannot_load_is_let_be_in_the_end(tmp_path, helpers):
+    (tmp_path / "1").mkdir()
+    tries = []
+
+    def load(version, path):
+        tries.append(version)
+        if version == 2:
+            raise ZeroDivisionError("a bug of an op")
+        return Loaded()
+
+    manager = ModelManager(
+        "toy",
+        tmp_path,
+        load,
+        poll_wait_seconds=0.01,
+        max_load_retries=2,
+        load_retry_seconds=0.01,
+    )
+    manager.start()
+    (tmp_path / "2").mkdir()
+    helpers.wait_until(lambda: tries == [1, 2, 2, 2])
+    # Until it is taken away and put there anew.
+    (tmp_path / "2").rename(tmp_path / "3")
+    helpers.wait_until(lambda: 3 in tries)
+    assert tries == [1, 2, 2, 2, 3]
+    broken = manager.statuses()[1]
+    assert (broken.version, broken.state) == (2, State.END)
+    assert broken.code == grpc.StatusCode.UNKNOWN
+    assert broken.message == "ZeroDivisionError: a bug of an op"
+    manager.close()
+
+
+def test_the_old_version_is_closed_by_its_last_request(tmp_path, helpers):
+    (tmp_path / "1").mkdir()
+    loaded = {}
+
+    def load(version, path):
+        assert path == tmp_path.resolve() / str(version)
+        loaded[version] = Loaded()
+        return loaded[version]
+
+    manager = ModelManager("toy", tmp_path, load, poll_wait_seconds=0.01)
+    manager.start()
+    with manager.use() as outer:
+        with manager.use(1) as inner:
+            assert inner is outer is loaded[1]
+            (tmp_path / "2").mkdir()
+            helpers.wait_until(lambda: available(manager, 2))
+            with manager.use() as new:
+                assert new is loaded[2]
+        assert manager.statuses()[1].state == State.UNLOADING
+        assert not loaded[1].closed.wait(0.1)
+    assert loaded[1].closed.wait(30)
+    manager.close()
+    assert loaded[2].closed.is_set()
+    with pytest.raises(RequestError, match=r"Latest\(toy\)"), manager.use():
+        pass
