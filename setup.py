@@ -10,38 +10,54 @@ from setuptools import setup
 PACKAGES = ["common", "pipeline", "model", "serving"]
 
 # What every stage shares: the command line and its progress bars.
-BASE = ["cyclopts>=4.0,<6", "rich>=13.7"]
+BASE = ["cyclopts>=4.0,<6", "pyyaml>=6", "rich>=13.7"]
 # A Beam worker: no TensorFlow. pyarrow parses, google-crc32c frames TFRecords.
 PIPELINE = [
     "apache-beam>=2.70,<3",
     "google-crc32c>=1.5,<2",
-    "numpy>=1.26,<3",
+    "numpy>=2.0,<3",
     "pyarrow>=18,<26",
 ]
-TENSORFLOW = ["tensorflow>=2.20,<2.22"]
-TRAIN = [*TENSORFLOW, "keras>=3.12,<4", "numpy>=1.26,<3", "pyyaml>=6", "tensorboard>=2.20,<2.22"]
-# tf-keras: what tensorflow-recommenders needs to import beside Keras 3.
+TRAIN = [
+    "keras>=3.12,<4",
+    "numpy>=2.0,<3",
+    "tensorboard>=2.20,<2.22",
+    "tensorflow>=2.20,<2.22",
+]
+# To export and to serve. tf-keras is what tensorflow-recommenders imports beside Keras 3.
 SERVING = [
-    *TENSORFLOW,
+    *TRAIN,
     "grpcio>=1.73,<2",
-    "numpy>=1.26,<3",
+    "protobuf>=6.31,<7",
     "tensorflow-recommenders>=0.7.7,<0.8",
     "tensorflow-serving-api>=2.19,<2.22",
     "tf-keras>=2.20,<2.22",
 ]
-# The client speaks gRPC with message definitions of its own: neither TensorFlow nor Keras.
+# The client has message definitions of its own: neither TensorFlow nor Keras.
 CLIENT = ["grpcio>=1.73,<2", "protobuf>=6.31,<7"]
+DEVELOPMENT = [
+    "build>=1.2",
+    "hypothesis>=6.100",
+    "mypy>=1.15",
+    "pytest>=8",
+    "pytest-xdist>=3.6",
+    "ruff>=0.11",
+    "types-pyyaml",
+]
 
 setup(
     packages=[f"adaptiverec.{name}" for name in PACKAGES],
     package_dir={f"adaptiverec.{name}": name for name in PACKAGES},
-    package_data={f"adaptiverec.{name}": ["py.typed", "*.proto", "*.pyi"] for name in PACKAGES},
+    package_data={
+        f"adaptiverec.{name}": ["py.typed", "*.proto", "*.pyi"] for name in PACKAGES
+    },
     install_requires=BASE,
     extras_require={
         "pipeline": PIPELINE,
         "train": TRAIN,
         "serving": SERVING,
         "client": CLIENT,
-        "all": sorted({*PIPELINE, *TRAIN, *SERVING, *CLIENT}),
+        "all": sorted({*PIPELINE, *SERVING, *CLIENT}),
+        "dev": DEVELOPMENT,
     },
 )

@@ -43,7 +43,7 @@ class SyntheticLog(NamedTuple):
 
 
 def write_synthetic_log(
-    path: Path, *, num_users: int = 10_000, num_items: int = 2_000, seed: int = 0
+    path: Path, *, num_users: int = 10_000, num_items: int = 500, seed: int = 0
 ) -> SyntheticLog:
     """Writes a CSV log with the header `user_id,item_id,timestamp`.
 
@@ -60,7 +60,7 @@ def write_synthetic_log(
     check_at_least("num_items", num_items, 1)
     generator = random.Random(seed)
     num_series = max(-(-num_items // _SERIES_LENGTH), _SERIES_OF_A_USER)
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for user in range(num_users):
         rows += _user_rows(generator, user, num_series)
     duplicates = generator.sample(rows, int(len(rows) * _SHARE_OF_DUPLICATES))
@@ -77,10 +77,10 @@ def write_synthetic_log(
 def _user_rows(
     generator: random.Random, user: int, num_series: int
 ) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
     followed = generator.sample(range(num_series), _SERIES_OF_A_USER)
     volume = {series: generator.randrange(_SERIES_LENGTH) for series in followed}
     time = _FIRST_TIME + generator.randrange(86_400 * 365)
-    rows = []
     for _ in range(generator.randint(10, 30)):
         series = generator.choice(followed)
         if generator.random() < _CHANCE_OF_NEXT_VOLUME:

@@ -110,20 +110,21 @@ def adaptive_contrastive_loss(
     )
     logits = similarities / temperature
     twin_logit = twin_similarity(logits)
-    if denominator == "all":
-        log_share = ops.zeros_like(logits)
-    elif assignment == "hard":
-        log_share = ops.where(positive > 0, -float("inf"), 0.0)
-    else:
-        # log(1 - w), which stays exact where w is all but 1.
+    # The row itself is never in the denominator; the twin always is.
+    in_denominator = ops.logical_not(ops.eye(ops.shape(logits)[0], dtype="bool"))
+    weighted_logits = logits
+    if denominator == "negatives" and assignment == "hard":
+        in_denominator = ops.logical_and(in_denominator, positive == 0)
+    elif denominator == "negatives":
+        # Adds log(1 - w), which stays exact where w is all but 1.
         log_share = ops.log_sigmoid(
             (thresholds[:, None] - similarities) / assignment_temperature
         )
-    # The twin is always in the denominator, the row itself never.
-    log_share = ops.where(negative_pairs(ops.shape(logits)[0]), log_share, 0.0)
-    itself = ops.eye(ops.shape(logits)[0], dtype="bool")
-    log_share = ops.where(itself, -float("inf"), log_share)
-    log_denominator = ops.logsumexp(logits + log_share, axis=-1)
+        negatives = negative_pairs(ops.shape(logits)[0])
+        weighted_logits = logits + ops.where(negatives, log_share, 0.0)
+    log_denominator = ops.logsumexp(
+        ops.where(in_denominator, weighted_logits, -float("inf")), axis=-1
+    )
 
     num_positives = ops.sum(positive, axis=-1)
     sum_of_logits = ops.sum(positive * logits, axis=-1)

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from adaptiverec.common.checks import check_at_least, check_choice, check_rate
 from adaptiverec.common.errors import InvalidValueError
 from adaptiverec.model.adaptive_contrastive_loss import (
     ASSIGNMENTS,
@@ -17,7 +18,6 @@ from adaptiverec.model.adaptive_contrastive_loss import (
 )
 from adaptiverec.model.adaptive_threshold import AdaptiveThreshold
 from adaptiverec.model.augmentation import two_augmentations
-from adaptiverec.common.checks import check_at_least, check_choice, check_rate
 from adaptiverec.model.info_nce_loss import info_nce_loss
 from adaptiverec.model.ranking import (
     MEASURES,
@@ -28,7 +28,6 @@ from adaptiverec.model.ranking import (
 from adaptiverec.model.sequence_encoder import SequenceEncoder
 from adaptiverec.model.similarity import (
     SIMILARITIES,
-    negative_pairs,
     pairwise_similarity,
     twin_similarity,
 )
@@ -321,7 +320,9 @@ class AdaptiveRec(keras.Model):
             loss = self._total_loss(inputs, targets, sample_weight)
             scaled_loss = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled_loss, self.trainable_weights)
-        self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
+        self.optimizer.apply_gradients(
+            zip(gradients, self.trainable_weights, strict=True)
+        )
         self.loss_tracker.update_state(loss)
         trained = [self.loss_tracker, *self.train_metrics.values()]
         return {metric.name: metric.result() for metric in trained}
@@ -420,11 +421,17 @@ class AdaptiveRec(keras.Model):
 
     def _observe_geometry(self, cosines: Any) -> None:
         """Alignment and uniformity of the batch (Wang & Isola 2020), on the unit sphere."""
-        # |x - y|^2 = 2 - 2 cos(x, y)
-        alignment = ops.mean(2.0 - 2.0 * twin_similarity(cosines))
-        negatives = ops.cast(negative_pairs(ops.shape(cosines)[0]), "float32")
-        potentials = ops.sum(negatives * ops.exp(4.0 * cosines - 4.0))
-        uniformity = ops.log(ops.divide_no_nan(potentials, ops.sum(negatives)))
+        # |x - y|^2 = 2 - 2 cos(x, y); a row is at distance 0 from itself.
+        twins = twin_similarity(cosines)
+        num_rows = ops.cast(ops.shape(cosines)[0], "float32")
+        potentials = (
+            ops.sum(ops.exp(4.0 * cosines - 4.0))
+            - ops.sum(ops.exp(4.0 * twins - 4.0))
+            - num_rows
+        )
+        num_pairs = num_rows * (num_rows - 2.0)
+        alignment = ops.mean(2.0 - 2.0 * twins)
+        uniformity = ops.log(ops.divide_no_nan(potentials, num_pairs))
         self.train_metrics["alignment"].update_state(alignment)
         self.train_metrics["uniformity"].update_state(uniformity)
 

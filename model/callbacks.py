@@ -97,7 +97,9 @@ class SaveCheckpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Saves."""
-        self.history.append({name: float(value) for name, value in (logs or {}).items()})
+        self.history.append(
+            {name: float(value) for name, value in (logs or {}).items()}
+        )
         if self.best_epoch == len(self.history) - 1:
             temporary = self._directory / ".best.tmp.keras"
             self.model.save(temporary)

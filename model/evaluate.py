@@ -52,9 +52,7 @@ def evaluate(
     prepared = PreparedData.open(data)
     trained.check_data(prepared)
     if output is not None and not Path(output).parent.is_dir():
-        raise OutputError(
-            f"The output file's directory must exist. Received: {output}"
-        )
+        raise OutputError(f"The output file's directory must exist. Received: {output}")
     model = trained.load_model()
     sequences = prepared.sequences()
     dataset = evaluation_dataset(
@@ -70,7 +68,9 @@ def evaluate(
     ]
     with steps() as progress:
         ranks = {
-            name: rank_with_model(model, dataset, steps=progress, label=f"Ranking, {name}")
+            name: rank_with_model(
+                model, dataset, steps=progress, label=f"Ranking, {name}"
+            )
         }
         for baseline_name, baseline in (
             ("last item's followers", LastItemFollowers(sequences, prepared.num_items)),

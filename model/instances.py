@@ -13,8 +13,8 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from adaptiverec.common.errors import InvalidValueError
 from adaptiverec.common.checks import check_at_least, check_choice
+from adaptiverec.common.errors import InvalidValueError
 from adaptiverec.model.prepared_data import Sequences
 
 __all__ = ["PARTS", "Instances", "evaluation_dataset", "training_dataset"]
@@ -199,7 +199,9 @@ class _Gather:
     ) -> tf.Tensor:
         positions = starts[:, None] + tf.range(width)[None, :]
         inside = positions < ends[:, None]
-        return tf.where(inside, tf.gather(self._items, tf.where(inside, positions, 0)), 0)
+        return tf.where(
+            inside, tf.gather(self._items, tf.where(inside, positions, 0)), 0
+        )
 
 
 class _SameTarget:

@@ -34,7 +34,9 @@ def target_ranks(scores: Any, targets: Any) -> Any:
     targets = ops.cast(targets, "int32")
     target_scores = ops.take_along_axis(scores, targets[:, None], axis=1)
     not_worse = ops.logical_not(scores < target_scores)
-    equal = ops.cast(ops.sum(ops.cast(scores == target_scores, "int32"), axis=1), "float32")
+    equal = ops.cast(
+        ops.sum(ops.cast(scores == target_scores, "int32"), axis=1), "float32"
+    )
     at_least = ops.cast(ops.sum(ops.cast(not_worse, "int32"), axis=1), "float32")
     # The target is among the equal ones itself, and behind half of the others.
     return at_least - 0.5 * ops.maximum(equal - 1.0, 0.0)
@@ -76,7 +78,9 @@ class RankingMeasure(keras.metrics.Mean):
         0.5
     """
 
-    def __init__(self, measure: str, k: int, *, name: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, measure: str, k: int, *, name: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(name=name or f"{measure}@{k}", **kwargs)
         self.measure = measure
         self.k = k

@@ -26,11 +26,10 @@ def similarity_quantile(similarities: Any, quantile: float) -> Any:
         quantile: In [0, 1].
 
     Returns:
-        Float scalar, exact to 1/4096 of the range of the similarities.
+        Float scalar, exact to 1/4096 of the range of `similarities`.
     """
     negatives = negative_pairs(ops.shape(similarities)[0])
-    low = ops.min(ops.where(negatives, similarities, float("inf")))
-    high = ops.max(ops.where(negatives, similarities, -float("inf")))
+    low, high = ops.min(similarities), ops.max(similarities)
     width = ops.maximum((high - low) / _NUM_BINS, keras.config.epsilon())
     bins = ops.cast((similarities - low) / width, "int32")
     bins = ops.where(negatives, ops.clip(bins, 0, _NUM_BINS - 1), _NUM_BINS)
@@ -38,7 +37,9 @@ def similarity_quantile(similarities: Any, quantile: float) -> Any:
     counts = ops.cast(counts[:_NUM_BINS], "float32")
     cumulative = ops.cumsum(counts)
     wanted = quantile * cumulative[-1]
-    bin_index = ops.minimum(ops.sum(ops.cast(cumulative < wanted, "int32")), _NUM_BINS - 1)
+    bin_index = ops.minimum(
+        ops.sum(ops.cast(cumulative < wanted, "int32")), _NUM_BINS - 1
+    )
     # The point within the bin, as if its similarities were spread evenly over it.
     inside = ops.divide_no_nan(
         wanted - (cumulative[bin_index] - counts[bin_index]), counts[bin_index]

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import yaml
 
+from adaptiverec.common.checks import check_at_least
 from adaptiverec.common.errors import (
     ContractError,
     InvalidValueError,
@@ -26,7 +27,6 @@ from adaptiverec.model.callbacks import (
     SaveCheckpoint,
     StopOnNaN,
 )
-from adaptiverec.common.checks import check_at_least
 from adaptiverec.model.instances import evaluation_dataset, training_dataset
 from adaptiverec.model.prepared_data import PreparedData
 from adaptiverec.model.run import Run
@@ -71,7 +71,9 @@ def run_training(
     keras.utils.set_random_seed(configuration["seed"])
     model = build_model(prepared.num_items, configuration)
     sequences = prepared.sequences()
-    checkpoint = Checkpoint.latest(output / run_contract.CHECKPOINTS) if resume else None
+    checkpoint = (
+        Checkpoint.latest(output / run_contract.CHECKPOINTS) if resume else None
+    )
     train_data = training_dataset(
         sequences,
         max_length=configuration["max_length"],
@@ -93,7 +95,11 @@ def run_training(
         checkpoint.restore(model)
         say(f"Going on after epoch {checkpoint.epoch}.")
     history = _fit(
-        run, model, train_data, validation_data, checkpoint.history if checkpoint else []
+        run,
+        model,
+        train_data,
+        validation_data,
+        checkpoint.history if checkpoint else [],
     )
     return _complete(run, history)
 

@@ -8,6 +8,8 @@ import keras
 from keras import ops
 
 from adaptiverec.model.initialization import small_normal
+from adaptiverec.model.position_wise_dense import PositionWiseDense
+from adaptiverec.model.self_attention import SelfAttention
 
 __all__ = ["TransformerBlock"]
 
@@ -41,20 +43,16 @@ class TransformerBlock(keras.layers.Layer):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Creates the sublayers for states of shape `[batch, length, hidden_dim]`."""
         hidden_dim = input_shape[-1]
-        self.attention = keras.layers.MultiHeadAttention(
-            self.num_heads,
-            hidden_dim // self.num_heads,
-            dropout=self.dropout_rate,
-            kernel_initializer=small_normal(),
-            name="attention",
+        self.attention = SelfAttention(
+            num_heads=self.num_heads, dropout=self.dropout_rate, name="attention"
         )
-        self.inner = keras.layers.Dense(
+        self.inner = PositionWiseDense(
             self.inner_dim,
             activation="gelu",
             kernel_initializer=small_normal(),
             name="inner",
         )
-        self.outer = keras.layers.Dense(
+        self.outer = PositionWiseDense(
             hidden_dim, kernel_initializer=small_normal(), name="outer"
         )
         self.attention_norm = keras.layers.LayerNormalization(
@@ -64,7 +62,7 @@ class TransformerBlock(keras.layers.Layer):
             epsilon=self.epsilon, name="inner_norm"
         )
         self.dropout = keras.layers.Dropout(self.dropout_rate, name="dropout")
-        self.attention.build(input_shape, input_shape)
+        self.attention.build(input_shape)
         self.attention_norm.build(input_shape)
         self.inner.build(input_shape)
         self.outer.build((*input_shape[:-1], self.inner_dim))
@@ -93,19 +91,12 @@ class TransformerBlock(keras.layers.Layer):
             `last_positions`.
         """
         if last_positions is None:
-            queries, mask = states, None
+            positions = ops.arange(ops.shape(states)[1])[None, :]
+            queries = states
         else:
-            index = last_positions[:, None, None]
-            queries = ops.take_along_axis(states, index, axis=1)
-            position = ops.arange(ops.shape(states)[1], dtype=index.dtype)
-            mask = position[None, None, :] <= index
-        attended = self.attention(
-            queries,
-            states,
-            attention_mask=mask,
-            use_causal_mask=mask is None,
-            training=training,
-        )
+            positions = last_positions[:, None]
+            queries = ops.take_along_axis(states, positions[:, :, None], axis=1)
+        attended = self.attention(queries, states, positions, training=training)
         states = self.attention_norm(
             queries + self.dropout(attended, training=training)
         )

@@ -103,8 +103,12 @@ def _check_k(history: tf.Tensor, k: tf.Tensor) -> list[tf.Operation]:
         ),
         tf.debugging.Assert(
             (num_k == 1) | (num_k == batch_size),
-            ["k must have one element, or one for each history. Received:", num_k,
-             "for histories:", batch_size],
+            [
+                "k must have one element, or one for each history. Received:",
+                num_k,
+                "for histories:",
+                batch_size,
+            ],
         ),
     ]
 

@@ -132,7 +132,12 @@ def test_equals_the_oracle(
         assignment_temperature=soft_temperature or 0.1,
     )
     expected = oracle(
-        similarities, thresholds, temperature, pair_weights, denominator, soft_temperature
+        similarities,
+        thresholds,
+        temperature,
+        pair_weights,
+        denominator,
+        soft_temperature,
     )
     np.testing.assert_allclose(result.loss, expected, rtol=2e-4, atol=2e-4)
 
@@ -161,4 +166,6 @@ def test_only_the_soft_assignment_trains_the_thresholds(assignment, trains) -> N
             oracle(batch_of_three(), k, 1.0, "outside", "negatives", 0.1).sum()
             for k in shifted
         )
-        assert float(gradient[i]) == pytest.approx((above - below) / (2 * step), abs=1e-3)
+        assert float(gradient[i]) == pytest.approx(
+            (above - below) / (2 * step), abs=1e-3
+        )

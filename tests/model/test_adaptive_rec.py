@@ -15,7 +15,13 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 NUM_ITEMS = 12
-SMALL = {"max_length": 6, "hidden_dim": 8, "num_blocks": 1, "inner_dim": 8, "dropout": 0.1}
+SMALL = {
+    "max_length": 6,
+    "hidden_dim": 8,
+    "num_blocks": 1,
+    "inner_dim": 8,
+    "dropout": 0.1,
+}
 
 
 def cyclic_batches(*, same_target: bool = True, seed: int = 0) -> tf.data.Dataset:
@@ -92,7 +98,9 @@ def test_evaluate_ranks_the_whole_catalogue(trained) -> None:
         [target_ranks(model.predict(x, verbose=0), y) for x, y in data]
     )
     assert result["recall@5"] == pytest.approx(np.mean(ranks <= 5))
-    assert result["mrr@10"] == pytest.approx(np.mean(np.where(ranks <= 10, 1 / ranks, 0)))
+    assert result["mrr@10"] == pytest.approx(
+        np.mean(np.where(ranks <= 10, 1 / ranks, 0))
+    )
 
 
 def test_predict_scores_every_item_by_its_dense_id(trained) -> None:
@@ -113,7 +121,9 @@ def test_recommend_leaves_out_what_was_seen(trained) -> None:
     assert np.all(np.diff(np.asarray(scores)[0]) <= 0)
     seen = {"item_ids": ids, "seen_item_ids": np.array([[6, 3]], np.int32)}
     assert 6 not in np.asarray(model.recommend(seen, k=5)[0])
-    assert {3, 4, 5} & set(np.asarray(model.recommend(ids, 12, exclude_seen=False)[0])[0])
+    assert {3, 4, 5} & set(
+        np.asarray(model.recommend(ids, 12, exclude_seen=False)[0])[0]
+    )
 
 
 def test_keras_file_round_trip(trained, tmp_path) -> None:
@@ -122,7 +132,9 @@ def test_keras_file_round_trip(trained, tmp_path) -> None:
     copy = keras.saving.load_model(tmp_path / "model.keras")
     ids = next(iter(cyclic_batches()))[0]
     np.testing.assert_allclose(
-        copy.predict(ids, verbose=0)[:, 1:], model.predict(ids, verbose=0)[:, 1:], rtol=1e-5
+        copy.predict(ids, verbose=0)[:, 1:],
+        model.predict(ids, verbose=0)[:, 1:],
+        rtol=1e-5,
     )
     regularizer, original = copy.threshold_regularizer, model.threshold_regularizer
     assert float(regularizer.previous) == pytest.approx(float(original.previous))
@@ -147,7 +159,9 @@ def test_every_system_takes_a_step_that_trains_all_its_weights(options) -> None:
     model.compile()
     before = [np.array(weight) for weight in model.trainable_weights]
     needs_twin = options.get("views") in ("us", "su")
-    logs = model.fit(cyclic_batches(same_target=needs_twin), epochs=2, verbose=0).history
+    logs = model.fit(
+        cyclic_batches(same_target=needs_twin), epochs=2, verbose=0
+    ).history
     assert all(np.isfinite(values).all() for values in logs.values())
     unchanged = [
         weight.path
@@ -187,7 +201,10 @@ def test_removing_seen_items_is_a_switch() -> None:
         ({"num_items": 0}, "num_items must be at least 1. Received: 0"),
         ({"num_heads": 3}, "hidden_dim must be a positive multiple of num_heads. Rec"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\). Received: 1.0"),
-        ({"objective": "bpr"}, "objective must be one of 'adaptive', .*Received: 'bpr'"),
+        (
+            {"objective": "bpr"},
+            "objective must be one of 'adaptive', .*Received: 'bpr'",
+        ),
         ({"views": "x"}, "views must be one of 'us_x', .*Received: 'x'"),
         ({"temperature": 0.0}, "temperature must be above 0. Received: 0.0"),
         ({"ks": (0,)}, "ks must be at least 1. Received: 0"),
@@ -199,7 +216,9 @@ def test_bad_arguments(options, message) -> None:
 
 
 def test_compile_takes_no_loss() -> None:
-    with pytest.raises(InvalidValueError, match=r"compile\(\) takes none. Received: loss"):
+    with pytest.raises(
+        InvalidValueError, match=r"compile\(\) takes none. Received: loss"
+    ):
         AdaptiveRec(5, **SMALL).compile(loss="mse")
 
 

@@ -18,7 +18,8 @@ def padded(lengths: list[int], width: int) -> np.ndarray:
 
 
 lengths_and_seed = given(
-    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=6), seed=st.integers(0, 2**20)
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=6),
+    seed=st.integers(0, 2**20),
 )
 
 
@@ -68,9 +69,7 @@ def test_every_window_and_item_is_as_likely() -> None:
 
 def test_two_augmentations_are_by_different_operators() -> None:
     rows = padded([10] * 2000, 10)
-    first, second = two_augmentations(
-        rows, MASK, seed=keras.random.SeedGenerator(3)
-    )
+    first, second = two_augmentations(rows, MASK, seed=keras.random.SeedGenerator(3))
 
     def operator(row: np.ndarray) -> str:
         if (row == MASK).any():

@@ -90,7 +90,9 @@ def test_writes_the_report_where_told(run_path, prepared_path, tmp_path) -> None
     assert json.loads((tmp_path / "r.json").read_text()) == report
     with pytest.raises(OutputError, match="directory must exist. Received: .*nowhere"):
         evaluate(
-            run=str(run_path), data=str(prepared_path), output=str(tmp_path / "nowhere/r")
+            run=str(run_path),
+            data=str(prepared_path),
+            output=str(tmp_path / "nowhere/r"),
         )
 
 
@@ -109,7 +111,9 @@ def prepared_otherwise(raw_log, tmp_path, **options) -> str:
 
 def test_data_that_the_run_was_not_trained_on(run_path, raw_log, tmp_path) -> None:
     other = prepared_otherwise(raw_log, tmp_path, min_user_interactions=12)
-    with pytest.raises(ContractError, match="trained on, by its fingerprint .*Received"):
+    with pytest.raises(
+        ContractError, match="trained on, by its fingerprint .*Received"
+    ):
         evaluate(run=str(run_path), data=other)
 
 

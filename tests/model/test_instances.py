@@ -85,9 +85,7 @@ def test_shapes_and_dtypes() -> None:
     assert {inputs["item_ids"].dtype.name, targets.dtype.name} == {"int32"}
 
 
-MANY = sequences_of(
-    *(([10 + user, 1, 30 + user, 2], 4, 4) for user in range(8))
-)
+MANY = sequences_of(*(([10 + user, 1, 30 + user, 2], 4, 4) for user in range(8)))
 
 
 def test_same_target_sequences_are_others_and_each_as_likely() -> None:
@@ -136,5 +134,7 @@ def test_nothing_to_train_on() -> None:
 
 
 def test_no_such_part() -> None:
-    with pytest.raises(InvalidValueError, match="part must be one of .*Received: 'dev'"):
+    with pytest.raises(
+        InvalidValueError, match="part must be one of .*Received: 'dev'"
+    ):
         evaluation_dataset(SEQUENCES, "dev")

@@ -22,7 +22,9 @@ def test_a_constant_model_does_not_score_well() -> None:
     assert float(ranks[0]) == 500.5
 
 
-@pytest.mark.parametrize("broken", [[math.nan] * 5, [0.1, math.nan, 0.3, math.nan, 0.2]])
+@pytest.mark.parametrize(
+    "broken", [[math.nan] * 5, [0.1, math.nan, 0.3, math.nan, 0.2]]
+)
 def test_scores_that_are_no_numbers_rank_worst(broken) -> None:
     ranks = target_ranks(np.array([broken], np.float32), [1])
     assert float(ranks[0]) >= 5

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from adaptiverec.model.sequence_encoder import SequenceEncoder
 
@@ -9,7 +10,12 @@ from adaptiverec.model.sequence_encoder import SequenceEncoder
 def encoder() -> SequenceEncoder:
     keras.utils.set_random_seed(1)
     encoder = SequenceEncoder(
-        num_items=30, max_length=20, hidden_dim=8, inner_dim=16, num_heads=2, dropout=0.5
+        num_items=30,
+        max_length=20,
+        hidden_dim=8,
+        inner_dim=16,
+        num_heads=2,
+        dropout=0.5,
     )
     encoder.build()
     # Away from its near-zero start, so that differences would show.
@@ -51,9 +57,14 @@ def test_every_item_and_its_place_matter(encoder) -> None:
 def test_equals_an_independent_implementation(encoder) -> None:
     """Post-norm transformer in NumPy, all positions in all blocks, then the last one."""
     ids = rows([7])[0, :7]
-    w = {weight.path.split("encoder/", 1)[-1]: np.asarray(weight) for weight in encoder.weights}
-    w = {path.split("/", 1)[1] if path.startswith("sequence_encoder") else path: value
-         for path, value in w.items()}
+    w = {
+        weight.path.split("encoder/", 1)[-1]: np.asarray(weight)
+        for weight in encoder.weights
+    }
+    w = {
+        path.split("/", 1)[1] if path.startswith("sequence_encoder") else path: value
+        for path, value in w.items()
+    }
 
     def norm(x, name):
         x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-12)
@@ -68,18 +79,22 @@ def test_equals_an_independent_implementation(encoder) -> None:
     x = norm(x, "norm")
     for block in ("block_0", "block_1"):
         q, k, v = (
-            np.einsum("th,hnd->ntd", x, w[f"{block}/attention/{part}/kernel"])
-            + w[f"{block}/attention/{part}/bias"][:, None, :]
+            (
+                x @ w[f"{block}/attention/{part}/kernel"]
+                + w[f"{block}/attention/{part}/bias"]
+            )
+            .reshape(7, 2, 4)
+            .transpose(1, 0, 2)
             for part in ("query", "key", "value")
         )
         scores = np.einsum("nqd,nkd->nqk", q, k) / np.sqrt(q.shape[-1])
         scores[:, np.triu(np.ones((7, 7), bool), 1)] = -1e9
         weights = np.exp(scores - scores.max(-1, keepdims=True))
         weights /= weights.sum(-1, keepdims=True)
-        mixed = np.einsum("nqk,nkd->qnd", weights, v)
+        mixed = np.einsum("nqk,nkd->qnd", weights, v).reshape(7, 8)
         out = (
-            np.einsum("qnd,ndh->qh", mixed, w[f"{block}/attention/attention_output/kernel"])
-            + w[f"{block}/attention/attention_output/bias"]
+            mixed @ w[f"{block}/attention/projection/kernel"]
+            + w[f"{block}/attention/projection/bias"]
         )
         x = norm(x + out, f"{block}/attention_norm")
         inner = gelu(x @ w[f"{block}/inner/kernel"] + w[f"{block}/inner/bias"])
@@ -110,3 +125,13 @@ def test_item_vectors_are_those_of_the_items_alone(encoder) -> None:
     np.testing.assert_array_equal(
         vectors[0], np.asarray(encoder.item_embedding.embeddings)[1]
     )
+
+
+def test_no_product_of_tensors_of_different_rank(encoder) -> None:
+    """TensorFlow 2.21 corrupts the heap in some of them (tensorflow/tensorflow#117700)."""
+    spec = tf.TensorSpec([None, None], tf.int32)
+    graph = tf.function(encoder).get_concrete_function(spec).graph
+    products = [op for op in graph.get_operations() if "MatMul" in op.type]
+    assert len(products) > 10
+    assert all(len({tensor.shape.rank for tensor in op.inputs}) == 1 for op in products)
+    assert not [op for op in graph.get_operations() if "Einsum" in op.type]

@@ -28,14 +28,16 @@ def test_quantile_is_exact_to_a_4096th_of_the_range(rows, quantile) -> None:
     # The order statistics on both sides of the quantile bound it.
     low = np.quantile(values, max(quantile - 1 / len(values), 0), method="lower")
     high = np.quantile(values, min(quantile + 1 / len(values), 1), method="higher")
-    slack = (values.max() - values.min()) / 4096 + 1e-6
+    slack = (similarities.max() - similarities.min()) / 4096 + 1e-6
     found = float(similarity_quantile(similarities, quantile))
     assert low - slack <= found <= high + slack
 
 
 def test_quantile_of_equal_similarities() -> None:
     similarities = np.full((6, 6), 0.25, np.float32)
-    assert float(similarity_quantile(similarities, 0.9)) == pytest.approx(0.25, abs=1e-6)
+    assert float(similarity_quantile(similarities, 0.9)) == pytest.approx(
+        0.25, abs=1e-6
+    )
 
 
 def test_holds_thresholds_to_the_previous_epochs_mean() -> None:

@@ -75,7 +75,8 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(
     for epoch, resumed in zip(straight, stopped, strict=True):
         assert resumed == pytest.approx(epoch, rel=1e-4)
     models = [
-        Run.open_complete(tmp_path / name).load_model() for name in ("straight", "stopped")
+        Run.open_complete(tmp_path / name).load_model()
+        for name in ("straight", "stopped")
     ]
     for one, other in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
@@ -161,7 +162,9 @@ def test_bad_arguments_leave_nothing(prepared_path, tmp_path, options, message) 
 
 
 def test_nothing_to_resume(prepared_path, tmp_path) -> None:
-    with pytest.raises(NotFoundError, match="must be a directory made by `adaptiverec train`"):
+    with pytest.raises(
+        NotFoundError, match="must be a directory made by `adaptiverec train`"
+    ):
         train(data=str(prepared_path), output=str(tmp_path / "run"), resume=True)
 
 
@@ -176,5 +179,7 @@ def test_a_run_of_another_schema_version(run_path, tmp_path) -> None:
 def test_a_run_with_another_vocabulary(run_path, tmp_path) -> None:
     copy = Path(shutil.copytree(run_path, tmp_path / "run"))
     (copy / "vocabulary.txt").write_text("other\n")
-    with pytest.raises(ContractError, match="vocabulary must be the one of its training"):
+    with pytest.raises(
+        ContractError, match="vocabulary must be the one of its training"
+    ):
         Run.open(copy).vocabulary()

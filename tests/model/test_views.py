@@ -33,5 +33,7 @@ def test_which_two_are_contrasted(kind, pairs) -> None:
 
 
 def test_supervised_views_need_the_other_sequence() -> None:
-    with pytest.raises(InvalidValueError, match=r"same_target_item_ids.*Received: views='su'"):
+    with pytest.raises(
+        InvalidValueError, match=r"same_target_item_ids.*Received: views='su'"
+    ):
         make_views("su", encode, "s")

@@ -1,0 +1,66 @@
+# Set-up and daily work. `make demo` and `make test` need nothing but Python 3.11 to 3.13.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/.installed
+# The demonstration: a log of your own, and options such as --user-column.
+LOG ?=
+DEMO ?= .demo
+DEMO_OPTIONS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all lint format bench lock protos dist clean
+
+help: ## Lists the targets.
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(INSTALLED) ## Makes the environment from the lock file.
+
+$(INSTALLED): requirements.lock setup.py pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+demo: $(INSTALLED) ## Raw log to answer over gRPC. LOG=path/to/log.csv takes your own.
+	rm -rf $(DEMO)
+	$(BIN)/adaptiverec demo --output $(DEMO) $(if $(LOG),--log $(LOG)) $(DEMO_OPTIONS)
+
+test: $(INSTALLED) ## The tests, some minutes.
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-all: $(INSTALLED) ## The tests, the slow ones too.
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(INSTALLED) ## Lint, format and types, without changing anything.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED) ## Formats, and mends what lint can mend.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED) ## Throughput of the Beam job, over a floor.
+	$(BIN)/python benchmarks/prepare_throughput.py
+
+lock: ## Resolves the newest versions that setup.py allows into the lock file.
+	$(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/pip install --quiet uv
+	$(VENV)-lock/bin/uv pip compile pyproject.toml --extra all --extra dev --upgrade \
+	  --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	  --generate-hashes --no-header \
+	  --output-file requirements.lock
+
+protos: ## Compiles the client's messages; the oldest runtime that it accepts decides.
+	$(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/pip install --quiet uv
+	$(VENV)-lock/bin/uv tool run --from grpcio-tools==1.73.1 --with 'setuptools<81' \
+	  python -m grpc_tools.protoc -I typings --python_out=typings --pyi_out=typings \
+	  adaptiverec/serving/predict.proto
+
+dist: $(INSTALLED) ## Builds the sdist and the wheel.
+	rm -rf dist
+	$(BIN)/python -m build
+
+clean: ## Removes what the other targets made.
+	rm -rf $(VENV) $(VENV)-lock $(DEMO) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
