@@ -1,1 +1,35 @@
-"""The method: model, training and evaluation. Public names are loaded when first used."""
+"""The method: model, training and evaluation.
+
+`train` and `evaluate` import TensorFlow when they are called, the other public names when
+they are first used; so the command line's help stays quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from adaptiverec.model.evaluate import evaluate
+from adaptiverec.model.train import train
+
+__all__ = [
+    "AdaptiveRec",
+    "PreparedData",
+    "evaluate",
+    "evaluation_dataset",
+    "train",
+    "training_dataset",
+]
+
+_MODULES = {
+    "AdaptiveRec": "adaptive_rec",
+    "PreparedData": "prepared_data",
+    "evaluation_dataset": "instances",
+    "training_dataset": "instances",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
