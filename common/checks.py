@@ -6,13 +6,19 @@ from collections.abc import Sequence
 
 from adaptiverec.common.errors import InvalidValueError
 
-__all__ = ["check_at_least", "check_choice", "check_rate"]
+__all__ = ["check_above", "check_at_least", "check_choice", "check_rate"]
 
 
 def check_at_least(name: str, value: float, least: float) -> None:
     """Raises :class:`InvalidValueError` unless `value` is at least `least`."""
     if not value >= least:
         raise InvalidValueError(f"{name} must be at least {least}. Received: {value}")
+
+
+def check_above(name: str, value: float, bound: float) -> None:
+    """Raises :class:`InvalidValueError` unless `value` is above `bound`."""
+    if not value > bound:
+        raise InvalidValueError(f"{name} must be above {bound}. Received: {value}")
 
 
 def check_choice(name: str, value: object, choices: Sequence[object]) -> None:

@@ -8,17 +8,10 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from adaptiverec.common.checks import check_at_least, check_choice, check_rate
+from adaptiverec.common.checks import check_at_least, check_choice
 from adaptiverec.common.errors import InvalidValueError
-from adaptiverec.model.adaptive_contrastive_loss import (
-    ASSIGNMENTS,
-    DENOMINATORS,
-    PAIR_WEIGHTS,
-    adaptive_contrastive_loss,
-)
-from adaptiverec.model.adaptive_threshold import AdaptiveThreshold
 from adaptiverec.model.augmentation import two_augmentations
-from adaptiverec.model.info_nce_loss import info_nce_loss
+from adaptiverec.model.contrastive_objective import OBJECTIVES, ContrastiveObjective
 from adaptiverec.model.ranking import (
     MEASURES,
     RankingMeasure,
@@ -26,20 +19,9 @@ from adaptiverec.model.ranking import (
     target_ranks,
 )
 from adaptiverec.model.sequence_encoder import SequenceEncoder
-from adaptiverec.model.similarity import (
-    SIMILARITIES,
-    pairwise_similarity,
-    twin_similarity,
-)
-from adaptiverec.model.threshold_regularizer import (
-    THRESHOLD_TARGETS,
-    ThresholdRegularizer,
-)
 from adaptiverec.model.views import VIEWS, make_views
 
-__all__ = ["OBJECTIVES", "AdaptiveRec"]
-
-OBJECTIVES = ("adaptive", "info_nce", "none")
+__all__ = ["AdaptiveRec"]
 
 
 @keras.saving.register_keras_serializable("adaptiverec")
@@ -129,50 +111,18 @@ class AdaptiveRec(keras.Model):
         }
         super().__init__(**kwargs)
         self._arguments = arguments
-        check_at_least("num_items", num_items, 1)
-        check_at_least("max_length", max_length, 1)
-        check_at_least("num_blocks", num_blocks, 1)
-        check_at_least("num_heads", num_heads, 1)
-        check_at_least("inner_dim", inner_dim, 1)
-        if hidden_dim < 1 or hidden_dim % num_heads:
-            raise InvalidValueError(
-                "hidden_dim must be a positive multiple of num_heads. Received: "
-                f"hidden_dim={hidden_dim}, num_heads={num_heads}"
-            )
-        check_rate("dropout", dropout)
         check_choice("objective", objective, OBJECTIVES)
         check_choice("views", views, VIEWS)
-        if similarity is None:
-            similarity = "dot" if objective == "info_nce" else "cosine"
-        check_choice("similarity", similarity, SIMILARITIES)
-        check_choice("threshold_target", threshold_target, THRESHOLD_TARGETS)
-        check_choice("pair_weights", pair_weights, PAIR_WEIGHTS)
-        check_choice("denominator", denominator, DENOMINATORS)
-        check_choice("assignment", assignment, ASSIGNMENTS)
-        for name, value in (
-            ("temperature", temperature),
-            ("assignment_temperature", assignment_temperature),
-        ):
-            if not value > 0:
-                raise InvalidValueError(f"{name} must be above 0. Received: {value}")
-        check_rate("threshold_quantile", threshold_quantile)
+        check_at_least("contrastive_weight", contrastive_weight, 0)
         for k in ks:
             check_at_least("ks", k, 1)
         # Rows are grouped by length on the way, which XLA's fixed shapes do not allow.
         self.supports_jit = False
-
         self.num_items = num_items
         self.max_length = max_length
         self.objective = objective
         self.views = views if objective != "none" else None
-        self.similarity = similarity
-        self.temperature = temperature
         self.contrastive_weight = contrastive_weight
-        self.threshold_weight = threshold_weight
-        self.pair_weights = pair_weights
-        self.denominator = denominator
-        self.assignment = assignment
-        self.assignment_temperature = assignment_temperature
         self.exclude_seen = exclude_seen
 
         self.encoder = SequenceEncoder(
@@ -185,44 +135,34 @@ class AdaptiveRec(keras.Model):
             dropout=dropout,
             name="encoder",
         )
-        if objective == "adaptive":
-            self.threshold = AdaptiveThreshold(name="threshold")
-            self.threshold_regularizer = ThresholdRegularizer(
-                target=threshold_target,
-                quantile=threshold_quantile,
-                name="threshold_regularizer",
+        self.contrast = None
+        if objective != "none":
+            self.contrast = ContrastiveObjective(
+                objective=objective,
+                similarity=similarity,
+                temperature=temperature,
+                threshold_weight=threshold_weight,
+                threshold_target=threshold_target,
+                threshold_quantile=threshold_quantile,
+                pair_weights=pair_weights,
+                denominator=denominator,
+                assignment=assignment,
+                assignment_temperature=assignment_temperature,
+                name="contrast",
             )
         self.seed_generator = keras.random.SeedGenerator()
         self.loss_tracker = keras.metrics.Mean(name="loss")
-        self.train_metrics = {
-            name: keras.metrics.Mean(name=name) for name in self._diagnostics()
-        }
+        self.next_item_loss_tracker = keras.metrics.Mean(name="next_item_loss")
         self.ranking_measures = [
             RankingMeasure(measure, k) for measure in MEASURES for k in ks
         ]
         self.build()
 
-    def _diagnostics(self) -> list[str]:
-        names = ["next_item_loss"]
-        if self.objective != "none":
-            names += ["contrastive_loss", "alignment", "uniformity"]
-        if self.objective == "adaptive":
-            names += [
-                "threshold_loss",
-                "threshold_mean",
-                "threshold_spread",
-                "num_positives",
-                "positive_share",
-                "similarity_target",
-            ]
-        return names
-
     def build(self, input_shape: Any = None) -> None:
         """Creates all weights; their shapes do not depend on the input."""
         self.encoder.build()
-        if self.objective == "adaptive":
-            self.threshold.build((None, self.encoder.hidden_dim))
-            self.threshold_regularizer.build()
+        if self.contrast is not None:
+            self.contrast.build((None, self.encoder.hidden_dim))
         self.built = True
 
     def compile(self, optimizer: Any = "adam", **kwargs: Any) -> None:
@@ -251,14 +191,22 @@ class AdaptiveRec(keras.Model):
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """All metrics, reset by Keras at the start of every epoch and evaluation."""
-        own = [self.loss_tracker, *self.train_metrics.values(), *self.ranking_measures]
+        own = [*self._training_metrics(), *self.ranking_measures]
         return own + [metric for metric in super().metrics if metric not in own]
 
+    def _training_metrics(self) -> list[keras.metrics.Metric]:
+        observations = self.contrast.observations if self.contrast else {}
+        return [
+            self.loss_tracker,
+            self.next_item_loss_tracker,
+            *observations.values(),
+        ]
+
     def reset_metrics(self) -> None:
-        """Starts the metrics anew, and with them the regulariser's epoch."""
+        """Starts the metrics anew, and with them the epoch of the thresholds' target."""
         super().reset_metrics()
-        if self.objective == "adaptive":
-            self.threshold_regularizer.start_epoch()
+        if self.contrast is not None:
+            self.contrast.start_epoch()
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Scores the whole catalogue as the next item of each sequence.
@@ -324,8 +272,7 @@ class AdaptiveRec(keras.Model):
             zip(gradients, self.trainable_weights, strict=True)
         )
         self.loss_tracker.update_state(loss)
-        trained = [self.loss_tracker, *self.train_metrics.values()]
-        return {metric.name: metric.result() for metric in trained}
+        return {metric.name: metric.result() for metric in self._training_metrics()}
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Ranks the targets in the whole catalogue."""
@@ -374,66 +321,11 @@ class AdaptiveRec(keras.Model):
         if sample_weight is not None:
             losses = losses * ops.cast(sample_weight, losses.dtype)
         basic = ops.mean(losses)
-        self.train_metrics["next_item_loss"].update_state(basic)
-        contrastive = [self._contrastive_loss(z1, z2) for z1, z2 in pairs]
+        self.next_item_loss_tracker.update_state(basic)
+        if self.contrast is None:
+            return basic
+        contrastive = [self.contrast(z1, z2) for z1, z2 in pairs]
         return basic + self.contrastive_weight * sum(contrastive)
-
-    def _contrastive_loss(self, z1: Any, z2: Any) -> Any:
-        """``L_cl`` of one pair of views, float `[batch, hidden_dim]` each."""
-        z = ops.cast(ops.concatenate([z1, z2], axis=0), "float32")
-        cosines = pairwise_similarity(z, "cosine")
-        self._observe_geometry(cosines)
-        similarities = (
-            cosines if self.similarity == "cosine" else pairwise_similarity(z, "dot")
-        )
-        if self.objective == "info_nce":
-            loss = ops.mean(info_nce_loss(similarities, temperature=self.temperature))
-            self.train_metrics["contrastive_loss"].update_state(loss)
-            return loss
-        # One threshold a sequence: its twin's row has the same.
-        thresholds = ops.cast(self.threshold(z1), "float32")
-        rows = adaptive_contrastive_loss(
-            similarities,
-            ops.concatenate([thresholds, thresholds], axis=0),
-            temperature=self.temperature,
-            pair_weights=self.pair_weights,
-            denominator=self.denominator,
-            assignment=self.assignment,
-            assignment_temperature=self.assignment_temperature,
-        )
-        learn = ops.mean(rows.loss)
-        regular = self.threshold_regularizer(thresholds)
-        target = self.threshold_regularizer.observe(similarities)
-        num_negatives = ops.cast(ops.shape(z)[0] - 2, "float32")
-        observed = {
-            "contrastive_loss": learn,
-            "threshold_loss": regular,
-            "threshold_mean": ops.mean(thresholds),
-            "threshold_spread": ops.std(thresholds),
-            "num_positives": ops.mean(rows.num_positives),
-            "positive_share": ops.mean(rows.num_positives)
-            / ops.maximum(num_negatives, 1.0),
-            "similarity_target": target,
-        }
-        for name, value in observed.items():
-            self.train_metrics[name].update_state(value)
-        return learn + self.threshold_weight * regular
-
-    def _observe_geometry(self, cosines: Any) -> None:
-        """Alignment and uniformity of the batch (Wang & Isola 2020), on the unit sphere."""
-        # |x - y|^2 = 2 - 2 cos(x, y); a row is at distance 0 from itself.
-        twins = twin_similarity(cosines)
-        num_rows = ops.cast(ops.shape(cosines)[0], "float32")
-        potentials = (
-            ops.sum(ops.exp(4.0 * cosines - 4.0))
-            - ops.sum(ops.exp(4.0 * twins - 4.0))
-            - num_rows
-        )
-        num_pairs = num_rows * (num_rows - 2.0)
-        alignment = ops.mean(2.0 - 2.0 * twins)
-        uniformity = ops.log(ops.divide_no_nan(potentials, num_pairs))
-        self.train_metrics["alignment"].update_state(alignment)
-        self.train_metrics["uniformity"].update_state(uniformity)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from adaptiverec.common.checks import check_at_least, check_rate
+from adaptiverec.common.errors import InvalidValueError
 from adaptiverec.model.initialization import small_normal
 from adaptiverec.model.length_groups import map_by_length
 from adaptiverec.model.transformer_block import TransformerBlock
@@ -38,6 +40,9 @@ class SequenceEncoder(keras.layers.Layer):
         inner_dim: Units of their feed-forward networks.
         dropout: Rate, for embeddings, attention and sublayers alike.
 
+    Raises:
+        InvalidValueError: An argument is outside its rule.
+
     Example:
         >>> encoder = SequenceEncoder(num_items=9, max_length=5, hidden_dim=8)
         >>> encoder(keras.ops.array([[3, 1, 0], [2, 2, 7]])).shape
@@ -57,6 +62,17 @@ class SequenceEncoder(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_at_least("num_items", num_items, 1)
+        check_at_least("max_length", max_length, 1)
+        check_at_least("num_blocks", num_blocks, 1)
+        check_at_least("num_heads", num_heads, 1)
+        check_at_least("inner_dim", inner_dim, 1)
+        if hidden_dim < 1 or hidden_dim % num_heads:
+            raise InvalidValueError(
+                "hidden_dim must be a positive multiple of num_heads. Received: "
+                f"hidden_dim={hidden_dim}, num_heads={num_heads}"
+            )
+        check_rate("dropout", dropout)
         self.num_items = num_items
         self.max_length = max_length
         self.hidden_dim = hidden_dim

@@ -136,7 +136,7 @@ def test_keras_file_round_trip(trained, tmp_path) -> None:
         model.predict(ids, verbose=0)[:, 1:],
         rtol=1e-5,
     )
-    regularizer, original = copy.threshold_regularizer, model.threshold_regularizer
+    regularizer, original = copy.contrast.regularizer, model.contrast.regularizer
     assert float(regularizer.previous) == pytest.approx(float(original.previous))
     # It is compiled as it was, with its optimizer's state, and can go on.
     assert int(copy.optimizer.iterations) == int(model.optimizer.iterations)

@@ -1,0 +1,197 @@
+"""The contrastive objective ``L_cl`` of a batch in two views."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from adaptiverec.common.checks import (
+    check_above,
+    check_at_least,
+    check_choice,
+    check_rate,
+)
+from adaptiverec.model.adaptive_contrastive_loss import (
+    ASSIGNMENTS,
+    DENOMINATORS,
+    PAIR_WEIGHTS,
+    adaptive_contrastive_loss,
+)
+from adaptiverec.model.adaptive_threshold import AdaptiveThreshold
+from adaptiverec.model.info_nce_loss import info_nce_loss
+from adaptiverec.model.similarity import (
+    SIMILARITIES,
+    pairwise_similarity,
+    twin_similarity,
+)
+from adaptiverec.model.threshold_regularizer import (
+    THRESHOLD_TARGETS,
+    ThresholdRegularizer,
+)
+
+__all__ = ["OBJECTIVES", "ContrastiveObjective"]
+
+OBJECTIVES = ("adaptive", "info_nce", "none")
+
+
+@keras.saving.register_keras_serializable("adaptiverec")
+class ContrastiveObjective(keras.layers.Layer):
+    """``L_cl = L_learn + threshold_weight * L_reg``, or InfoNCE (poster, "Proposed Method").
+
+    It also observes, as Keras metrics, what it does to the batch: thresholds, how many
+    pairs they turn positive, alignment and uniformity.
+
+    Args:
+        objective: `"adaptive"` or `"info_nce"`.
+        similarity: `"cosine"` or `"dot"`; by default cosine for the adaptive objective,
+            whose thresholds have its range, and dot for InfoNCE, as in DuoRec.
+        temperature: Divides similarities.
+        threshold_weight: Of ``L_reg``.
+        threshold_target: See :class:`~.threshold_regularizer.ThresholdRegularizer`.
+        threshold_quantile: Likewise.
+        pair_weights: See :func:`~.adaptive_contrastive_loss.adaptive_contrastive_loss`.
+        denominator: Likewise.
+        assignment: Likewise.
+        assignment_temperature: Likewise.
+
+    Raises:
+        InvalidValueError: An argument is outside its rule.
+    """
+
+    def __init__(
+        self,
+        *,
+        objective: str = "adaptive",
+        similarity: str | None = None,
+        temperature: float = 1.0,
+        threshold_weight: float = 0.1,
+        threshold_target: str = "quantile",
+        threshold_quantile: float = 0.9,
+        pair_weights: str = "outside",
+        denominator: str = "negatives",
+        assignment: str = "hard",
+        assignment_temperature: float = 0.1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if similarity is None:
+            similarity = "dot" if objective == "info_nce" else "cosine"
+        check_choice("similarity", similarity, SIMILARITIES)
+        check_choice("threshold_target", threshold_target, THRESHOLD_TARGETS)
+        check_choice("pair_weights", pair_weights, PAIR_WEIGHTS)
+        check_choice("denominator", denominator, DENOMINATORS)
+        check_choice("assignment", assignment, ASSIGNMENTS)
+        check_above("temperature", temperature, 0)
+        check_above("assignment_temperature", assignment_temperature, 0)
+        check_at_least("threshold_weight", threshold_weight, 0)
+        check_rate("threshold_quantile", threshold_quantile)
+        self.adaptive = objective == "adaptive"
+        self.similarity = similarity
+        self.temperature = temperature
+        self.threshold_weight = threshold_weight
+        self.pair_weights = pair_weights
+        self.denominator = denominator
+        self.assignment = assignment
+        self.assignment_temperature = assignment_temperature
+        observed = ["contrastive_loss", "alignment", "uniformity"]
+        if self.adaptive:
+            self.threshold = AdaptiveThreshold(name="threshold")
+            self.regularizer = ThresholdRegularizer(
+                target=threshold_target, quantile=threshold_quantile, name="regularizer"
+            )
+            observed += [
+                "threshold_loss",
+                "threshold_mean",
+                "threshold_spread",
+                "num_positives",
+                "positive_share",
+                "similarity_target",
+            ]
+        self.observations = {name: keras.metrics.Mean(name=name) for name in observed}
+
+    def build(self, input_shape: tuple[int | None, int]) -> None:
+        """Creates the weights for views of shape `[batch, hidden_dim]`."""
+        if self.adaptive:
+            self.threshold.build(input_shape)
+            self.regularizer.build()
+
+    def start_epoch(self) -> None:
+        """Tells that an epoch begins, from which on thresholds have a new target."""
+        if self.adaptive:
+            self.regularizer.start_epoch()
+
+    def call(self, z1: Any, z2: Any) -> Any:
+        """The loss of a batch.
+
+        Args:
+            z1: One view of each sequence, float tensor of shape `[batch, hidden_dim]`.
+            z2: The other view, of the same shape.
+
+        Returns:
+            Float scalar.
+        """
+        z = ops.cast(ops.concatenate([z1, z2], axis=0), "float32")
+        cosines = pairwise_similarity(z, "cosine")
+        self._observe_geometry(cosines)
+        similarities = (
+            cosines if self.similarity == "cosine" else pairwise_similarity(z, "dot")
+        )
+        if self.adaptive:
+            return self._adaptive_loss(z1, similarities)
+        loss = ops.mean(info_nce_loss(similarities, temperature=self.temperature))
+        self._observe(contrastive_loss=loss)
+        return loss
+
+    def _adaptive_loss(self, z1: Any, similarities: Any) -> Any:
+        # One threshold a sequence: its twin's row has the same.
+        thresholds = ops.cast(self.threshold(z1), "float32")
+        rows = adaptive_contrastive_loss(
+            similarities,
+            ops.concatenate([thresholds, thresholds], axis=0),
+            temperature=self.temperature,
+            pair_weights=self.pair_weights,
+            denominator=self.denominator,
+            assignment=self.assignment,
+            assignment_temperature=self.assignment_temperature,
+        )
+        learn = ops.mean(rows.loss)
+        regular = self.regularizer(thresholds)
+        num_positives = ops.mean(rows.num_positives)
+        num_negatives = ops.cast(ops.shape(similarities)[0] - 2, "float32")
+        self._observe(
+            contrastive_loss=learn,
+            threshold_loss=regular,
+            threshold_mean=ops.mean(thresholds),
+            threshold_spread=ops.std(thresholds),
+            num_positives=num_positives,
+            positive_share=num_positives / ops.maximum(num_negatives, 1.0),
+            similarity_target=self.regularizer.observe(similarities),
+        )
+        return learn + self.threshold_weight * regular
+
+    def _observe_geometry(self, cosines: Any) -> None:
+        """Alignment and uniformity of the batch (Wang & Isola 2020), on the unit sphere."""
+        # |x - y|^2 = 2 - 2 cos(x, y); a row is at distance 0 from itself.
+        twins = twin_similarity(cosines)
+        num_rows = ops.cast(ops.shape(cosines)[0], "float32")
+        potentials = (
+            ops.sum(ops.exp(4.0 * cosines - 4.0))
+            - ops.sum(ops.exp(4.0 * twins - 4.0))
+            - num_rows
+        )
+        num_pairs = num_rows * (num_rows - 2.0)
+        self._observe(
+            alignment=ops.mean(2.0 - 2.0 * twins),
+            uniformity=ops.log(ops.divide_no_nan(potentials, num_pairs)),
+        )
+
+    def _observe(self, **values: Any) -> None:
+        for name, value in values.items():
+            # A batch of one sequence has no pairs, and so no statistic of them.
+            defined = ops.isfinite(value)
+            self.observations[name].update_state(
+                ops.where(defined, value, 0.0),
+                sample_weight=ops.cast(defined, "float32"),
+            )
