@@ -220,7 +220,9 @@ class AdaptiveRec(keras.Model):
             Float tensor of shape `[batch, num_items + 1]`; the column is the dense id,
             column 0 is minus infinity.
         """
-        representations = self.encoder(_item_ids(inputs), training=training)
+        item_ids = _item_ids(inputs)
+        _check_padding(item_ids)
+        representations = self.encoder(item_ids, training=training)
         return _with_padding_column(self._item_scores(representations))
 
     def score_by_length(self, inputs: Any) -> Any:
@@ -232,7 +234,9 @@ class AdaptiveRec(keras.Model):
         Returns:
             As of a call.
         """
-        representations = self.encoder.encode_by_length(_item_ids(inputs))
+        item_ids = _item_ids(inputs)
+        _check_padding(item_ids)
+        representations = self.encoder.encode_by_length(item_ids)
         return _with_padding_column(self._item_scores(representations))
 
     def recommend(self, inputs: Any, k: int = 10, *, exclude_seen: bool = True) -> Any:
@@ -277,8 +281,6 @@ class AdaptiveRec(keras.Model):
     def test_step(self, data: Any) -> dict[str, Any]:
         """Ranks the targets in the whole catalogue."""
         inputs, targets, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        item_ids = _item_ids(inputs)
-        _check_padding(item_ids)
         scores = self.score_by_length(inputs)
         self.loss_tracker.update_state(
             _next_item_loss(scores[:, 1:], targets), sample_weight=sample_weight

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from adaptiverec.model.sequence_encoder import sequence_lengths
@@ -44,7 +45,7 @@ def crop(item_ids: Any, *, seed: Any = None) -> Any:
     position = ops.arange(ops.shape(item_ids)[1], dtype="int32")[None, :]
     source = ops.minimum(start + position, ops.shape(item_ids)[1] - 1)
     return ops.where(
-        position < size[:, None], ops.take_along_axis(item_ids, source, axis=1), 0
+        position < size[:, None], tf.gather(item_ids, source, batch_dims=1), 0
     )
 
 
@@ -88,7 +89,7 @@ def reorder(item_ids: Any, *, seed: Any = None) -> Any:
     within = ops.cast(start, "float32") + chance * span
     key = ops.where(shuffled, within, ops.cast(position, "float32"))
     # The window's keys stay clear of its neighbours', start - 1 and start + size.
-    return ops.take_along_axis(item_ids, ops.argsort(key, axis=1), axis=1)
+    return tf.gather(item_ids, ops.argsort(key, axis=1), batch_dims=1)
 
 
 def two_augmentations(

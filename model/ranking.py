@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 __all__ = ["MEASURES", "RankingMeasure", "mask_items", "target_ranks"]
@@ -32,7 +33,7 @@ def target_ranks(scores: Any, targets: Any) -> Any:
     """
     scores = ops.convert_to_tensor(scores)
     targets = ops.cast(targets, "int32")
-    target_scores = ops.take_along_axis(scores, targets[:, None], axis=1)
+    target_scores = tf.gather(scores, targets, batch_dims=1)[:, None]
     not_worse = ops.logical_not(scores < target_scores)
     equal = ops.cast(
         ops.sum(ops.cast(scores == target_scores, "int32"), axis=1), "float32"

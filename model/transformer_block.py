@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from adaptiverec.model.initialization import small_normal
@@ -95,7 +96,7 @@ class TransformerBlock(keras.layers.Layer):
             queries = states
         else:
             positions = last_positions[:, None]
-            queries = ops.take_along_axis(states, positions[:, :, None], axis=1)
+            queries = tf.gather(states, positions, batch_dims=1)
         attended = self.attention(queries, states, positions, training=training)
         states = self.attention_norm(
             queries + self.dropout(attended, training=training)
