@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import re
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +36,7 @@ class LogFormat(NamedTuple):
 def guess_log_format(path: Path) -> LogFormat:
     """Looks at a log's first lines.
 
-    With a header, columns are known by their names; without one, the time is the first
+    With a header, columns are known by their names; without one, the time is the last
     column that looks like one and user and item are the first two others.
 
     Args:
@@ -50,11 +51,11 @@ def guess_log_format(path: Path) -> LogFormat:
     """
     if not path.is_file():
         raise NotFoundError(f"The log must be a file. Received: {path}")
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8", errors="replace", newline="") as file:
-        lines = [line for _, line in zip(range(_NUM_LINES), file, strict=False)]
+    lines = _first_lines(path)
     delimiter = max(",\t;|", key=(lines[0] if lines else "").count)
     rows = list(csv.reader(lines, delimiter=delimiter))
+    # A bad row is no sample of how rows are written.
+    rows = [row for row in rows if len(row) == len(rows[0])]
     if len(rows) < 2 or len(rows[0]) < 3:
         raise InvalidValueError(
             "The log must have rows of at least a user, an item and a time. Received: "
@@ -85,6 +86,18 @@ def guess_log_format(path: Path) -> LogFormat:
     )
 
 
+def _first_lines(path: Path) -> list[str]:
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8", errors="replace", newline="") as file:
+            return [line for _, line in zip(range(_NUM_LINES), file, strict=False)]
+    except (OSError, EOFError, zlib.error) as error:
+        raise InvalidValueError(
+            "The log must be a file that can be read, and whole if it is compressed. "
+            f"Received: {path} ({error})"
+        ) from error
+
+
 def _by_name(names: list[str]) -> dict[str, int]:
     columns: dict[str, int] = {}
     # The time first: "session_time" is one, though it looks like a user too.
@@ -98,12 +111,13 @@ def _by_name(names: list[str]) -> dict[str, int]:
 
 def _by_content(row: list[str]) -> dict[str, int]:
     times = [index for index, field in enumerate(row) if _time_format(field)]
-    others = [index for index in range(len(row)) if index != times[0]]
-    return {"time": times[0], "user": others[0], "item": others[1]}
+    others = [index for index in range(len(row)) if index != times[-1]]
+    return {"time": times[-1], "user": others[0], "item": others[1]}
 
 
 def _time_format(field: str) -> str | None:
     if re.fullmatch(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d.*)?)?", field):
         return "iso8601"
     digits = field.partition(".")[0]
-    return _EPOCHS.get(len(digits)) if digits.isdecimal() else None
+    looks_like_one = digits.isdecimal() and not digits.startswith("0")
+    return _EPOCHS.get(len(digits)) if looks_like_one else None

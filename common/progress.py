@@ -18,6 +18,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.text import Text
 
 __all__ = ["Steps", "say", "steps"]
 
@@ -32,7 +33,7 @@ _drawn: Progress | None = None
 def say(message: str) -> None:
     """Prints one line about the work to standard error; results go to standard output."""
     if _drawn is not None:
-        _drawn.console.print(message, markup=False, highlight=False, soft_wrap=True)
+        _drawn.console.print(Text(message), soft_wrap=True)
     else:
         print(message, file=sys.stderr, flush=True)
 

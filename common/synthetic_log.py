@@ -89,7 +89,12 @@ def _user_rows(
             series = generator.randrange(num_series)
             volume[series] = generator.randrange(_SERIES_LENGTH)
         item = series * _SERIES_LENGTH + volume[series]
-        rows.append((f"user-{user:06d}", f"item-{item:05d}", str(time)))
+        row = (f"user-{user:06d}", f"item-{item:05d}", str(time))
+        if row in rows:
+            # Only the duplicates that are counted may be in the log.
+            time += 1
+            row = (*row[:2], str(time))
+        rows.append(row)
         # One in ten follows within the same second.
         if generator.random() < 0.9:
             time += generator.randrange(1, 86_400)

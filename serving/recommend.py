@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json as json_format
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from adaptiverec.common.errors import InvalidValueError
 from adaptiverec.common.progress import say
@@ -24,7 +26,7 @@ def recommend(
     server: str,
     model: str = "default",
     history: str,
-    k: int = 10,
+    k: Annotated[int, Parameter(name=("-k", "--k"))] = 10,
     version: int | None = None,
     timeout: float = 5.0,
     json: bool = False,
