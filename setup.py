@@ -42,6 +42,7 @@ DEVELOPMENT = [
     "pytest>=8",
     "pytest-xdist>=3.6",
     "ruff>=0.11",
+    "setuptools>=77",
     "types-pyyaml",
 ]
 

@@ -51,8 +51,12 @@ def evaluate(
     trained = run_contract.Run.open_complete(run)
     prepared = PreparedData.open(data)
     trained.check_data(prepared)
-    if output is not None and not Path(output).parent.is_dir():
-        raise OutputError(f"The output file's directory must exist. Received: {output}")
+    if output is not None and (
+        Path(output).is_dir() or not Path(output).parent.is_dir()
+    ):
+        raise OutputError(
+            f"The output must be a file, whose directory must exist. Received: {output}"
+        )
     model = trained.load_model()
     sequences = prepared.sequences()
     dataset = evaluation_dataset(

@@ -9,10 +9,9 @@ from typing import Any
 import keras
 import yaml
 
-from adaptiverec.common.checks import check_at_least
+from adaptiverec.common.checks import check_above, check_at_least
 from adaptiverec.common.errors import (
     ContractError,
-    InvalidValueError,
     OutputExistsError,
 )
 from adaptiverec.common.files import check_output_is_free, staged_directory, write_json
@@ -59,10 +58,8 @@ def run_training(
     """Trains; see :func:`adaptiverec.model.train.train`."""
     for name in ("epochs", "batch_size", "patience"):
         check_at_least(name, configuration[name], 1)
-    if not configuration["learning_rate"] > 0:
-        raise InvalidValueError(
-            f"learning_rate must be above 0. Received: {configuration['learning_rate']}"
-        )
+    check_at_least("seed", configuration["seed"], 0)
+    check_above("learning_rate", configuration["learning_rate"], 0)
     prepared = PreparedData.open(data)
     if resume:
         run = _open_to_resume(output, prepared, configuration)

@@ -21,13 +21,14 @@ k              int32  [batch] or [1]    how many recommendations, at least 1
 output         dtype  shape             meaning
 ============== ====== ================= ===================================================
 items          string [batch, max k]    raw item ids, best first, none of the history; ""
-                                        from where a row's k or the catalogue is exhausted
+                                        where there are no more of a row
 scores         float  [batch, max k]    their scores; 0 where there is no item
 unknown_items  int32  [batch]           items of the history that the model does not know,
                                         and has skipped
 ============== ====== ================= ===================================================
 
-A history without any item that the model knows, or a k below 1, is INVALID_ARGUMENT.
+No row is wider than the catalogue. A history without any item that the model knows, or a
+k below 1, is INVALID_ARGUMENT.
 """
 
 from __future__ import annotations

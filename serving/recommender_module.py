@@ -57,7 +57,9 @@ class RecommenderModule(tf.Module):
     def recommend(self, history: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
         """The signature; see :mod:`adaptiverec.serving.contract`."""
         with tf.control_dependencies(_check_k(history, k)):
-            k = tf.broadcast_to(k, tf.shape(history)[:1])
+            # More than the catalogue is all of it, whatever was asked for.
+            k = tf.minimum(k, self._num_items)
+        k = tf.broadcast_to(k, tf.shape(history)[:1])
         # Rows of the catalogue, -1 for what the model does not know and for padding.
         rows = self._row_of_item.lookup(history)
         known = rows >= 0

@@ -228,6 +228,8 @@ def test_rows_padded_in_front_are_refused() -> None:
     ids = np.array([[0, 0, 0, 1, 2, 3]], np.int32)
     with pytest.raises(tf.errors.InvalidArgumentError, match="padded at the end"):
         model.evaluate(ids, np.array([4]), verbose=0)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="padded at the end"):
+        model.predict(ids, verbose=0)
 
 
 def test_inputs_without_what_is_needed() -> None:

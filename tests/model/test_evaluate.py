@@ -88,7 +88,9 @@ def test_writes_the_report_where_told(run_path, prepared_path, tmp_path) -> None
         run=str(run_path), data=str(prepared_path), output=str(tmp_path / "r.json")
     )
     assert json.loads((tmp_path / "r.json").read_text()) == report
-    with pytest.raises(OutputError, match="directory must exist. Received: .*nowhere"):
+    with pytest.raises(
+        OutputError, match="whose directory must exist. Received: .*nowhere"
+    ):
         evaluate(
             run=str(run_path),
             data=str(prepared_path),

@@ -1,0 +1,600 @@
+"""What is exported: its layout, its signature, its answers; and what is not published."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import random
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow_serving.apis import prediction_log_pb2
+
+from adaptiverec.common.errors import (
+    ContractError,
+    NotFoundError,
+    OutputError,
+    StageError,
+)
+from adaptiverec.model.prepared_data import PreparedData
+from adaptiverec.model.run import Run
+from adaptiverec.model.train import train
+from adaptiverec.pipeline import prepare
+from adaptiverec.serving import publish
+from adaptiverec.serving.export import export
+
+
+@pytest.fixture(scope="module")
+def base(run_path, tmp_path_factory) -> Path:
+    """A base path with versions 3 and 7, something else, and now an export."""
+    path = tmp_path_factory.mktemp("models") / "shop"
+    for name in ("3", "7", "next", "9 old"):
+        (path / name).mkdir(parents=True)
+    assert export(run=str(run_path), output=str(path)) == {
+        "path": str(path / "8"),
+        "version": 8,
+    }
+    return path
+
+
+@pytest.fixture(scope="module")
+def version(base) -> Path:
+    return base / "8"
+
+
+@pytest.fixture(scope="module")
+def vocabulary(prepared_path) -> list[str]:
+    return (prepared_path / "vocabulary.txt").read_text("utf-8").split("\n")[:-1]
+
+
+@pytest.fixture(scope="module")
+def model(run_path) -> keras.Model:
+    return Run.open_complete(run_path).load_model()
+
+
+@pytest.fixture(scope="module")
+def ask(version):
+    """Asks the reloaded SavedModel."""
+    loaded = tf.saved_model.load(str(version))
+
+    def ask(histories: list[list[str]], k: list[int]) -> dict[str, np.ndarray]:
+        width = max(map(len, histories))
+        rows = [row + [""] * (width - len(row)) for row in histories]
+        outputs = loaded.signatures["serving_default"](
+            history=tf.reshape(tf.constant(rows, tf.string), [len(rows), width]),
+            k=tf.constant(k, tf.int32),
+        )
+        return {name: value.numpy() for name, value in outputs.items()}
+
+    return ask
+
+
+@pytest.fixture(scope="module")
+def meta_graph(version):
+    proto = saved_model_pb2.SavedModel()
+    proto.ParseFromString((version / "saved_model.pb").read_bytes())
+    (graph,) = proto.meta_graphs
+    return graph
+
+
+def files_under(path: Path) -> dict[str, bytes | None]:
+    return {
+        str(each.relative_to(path)): each.read_bytes() if each.is_file() else None
+        for each in path.rglob("*")
+    }
+
+
+# Layout
+
+
+def test_the_next_version_and_nothing_else_is_made(base) -> None:
+    names = {path.name for path in base.iterdir()}
+    assert names == {"3", "7", "8", "9 old", "next"}
+    assert all(not any((base / name).iterdir()) for name in names - {"8"})
+
+
+def test_the_layout_is_tensorflow_servings(version) -> None:
+    assert {
+        name for name, content in files_under(version).items() if content is not None
+    } == {
+        "saved_model.pb",
+        "fingerprint.pb",
+        "variables/variables.index",
+        "variables/variables.data-00000-of-00001",
+        "assets/vocabulary.txt",
+        "assets.extra/tf_serving_warmup_requests",
+        "assets.extra/adaptiverec.json",
+    }
+
+
+def test_the_vocabulary_is_the_prepared_one(version, prepared_path) -> None:
+    published = (version / "assets" / "vocabulary.txt").read_bytes()
+    assert published == (prepared_path / "vocabulary.txt").read_bytes()
+
+
+def test_the_record_names_run_and_data(version, run_path, prepared_path) -> None:
+    record = json.loads((version / "assets.extra" / "adaptiverec.json").read_text())
+    metadata = json.loads((prepared_path / "metadata.json").read_text())
+    vocabulary = (version / "assets" / "vocabulary.txt").read_bytes()
+    model_file = (run_path / "model.keras").read_bytes()
+    assert record.pop("producer").startswith("adaptiverec ")
+    assert record == {
+        "schema_version": 1,
+        "run_fingerprint": hashlib.sha256(model_file).hexdigest(),
+        "data_fingerprint": metadata["fingerprint"],
+        "vocabulary_sha256": hashlib.sha256(vocabulary).hexdigest(),
+        "num_items": 100,
+        "max_length": 8,
+    }
+
+
+def test_warm_up_requests_are_answered(version, ask) -> None:
+    path = version / "assets.extra" / "tf_serving_warmup_requests"
+    batch_sizes = []
+    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        log = prediction_log_pb2.PredictionLog.FromString(record)
+        assert log.WhichOneof("log_type") == "predict_log"
+        request = log.predict_log.request
+        assert request.model_spec.signature_name == "serving_default"
+        history = tf.make_ndarray(request.inputs["history"])
+        answer = ask(history.tolist(), tf.make_ndarray(request.inputs["k"]).tolist())
+        assert all(row[0] for row in answer["items"])
+        assert not answer["unknown_items"].any()
+        batch_sizes.append(len(history))
+    assert batch_sizes == [1, 32]
+
+
+# Signature and graph
+
+
+def test_the_signature_is_the_contracts(meta_graph) -> None:
+    signature = meta_graph.signature_def["serving_default"]
+    assert signature.method_name == "tensorflow/serving/predict"
+
+    def described(tensors: Any) -> dict[str, tuple[str, list[int]]]:
+        return {
+            name: (
+                tf.dtypes.as_dtype(tensor.dtype).name,
+                [dim.size for dim in tensor.tensor_shape.dim],
+            )
+            for name, tensor in tensors.items()
+        }
+
+    assert described(signature.inputs) == {
+        "history": ("string", [-1, -1]),
+        "k": ("int32", [-1]),
+    }
+    assert described(signature.outputs) == {
+        "items": ("string", [-1, -1]),
+        "scores": ("float32", [-1, -1]),
+        "unknown_items": ("int32", [-1]),
+    }
+
+
+def test_the_graph_has_stock_operations_alone(meta_graph) -> None:
+    assert list(meta_graph.meta_info_def.tags) == ["serve"]
+    functions = meta_graph.graph_def.library.function
+    nodes = list(meta_graph.graph_def.node)
+    nodes += [node for function in functions for node in function.node_def]
+    operations = {node.op for node in nodes}
+    names = {function.signature.name for function in functions}
+    # What runs in Python, or is compiled by XLA, or comes from a library of operations.
+    bad = ("PyFunc", "Xla", "XLA", "Scann", ">")
+    assert not [op for op in operations - names if any(part in op for part in bad)]
+    attributes = {name for node in nodes for name in node.attr}
+    attributes |= {name for function in functions for name in function.attr}
+    assert "_XlaMustCompile" not in attributes
+    # Placed by whoever loads it; only what reads and writes files names the CPU.
+    assert all(node.device in ("", "/device:CPU:0", "/device:CPU:*") for node in nodes)
+    # The stock server has these, and so does this process without any plug-in.
+    registered = set(dir(tf.raw_ops))
+    assert operations - names <= registered
+
+
+def test_tensorflow_1s_loader_takes_it_and_it_answers(
+    version, ask, vocabulary, tmp_path
+) -> None:
+    # From another place, as a server sees it; nothing of where it was made is left.
+    copy = Path(shutil.copytree(version, tmp_path / "elsewhere"))
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        loaded = tf.compat.v1.saved_model.loader.load(session, ["serve"], str(copy))
+        signature = loaded.signature_def["serving_default"]
+        answer = session.run(
+            {name: tensor.name for name, tensor in signature.outputs.items()},
+            {
+                signature.inputs["history"].name: [vocabulary[:3], vocabulary[5:8]],
+                signature.inputs["k"].name: [4],
+            },
+        )
+    expected = ask([vocabulary[:3], vocabulary[5:8]], [4])
+    np.testing.assert_array_equal(answer["items"], expected["items"])
+    np.testing.assert_allclose(answer["scores"], expected["scores"], atol=1e-6)
+    np.testing.assert_array_equal(answer["unknown_items"], [0, 0])
+
+
+# Answers
+
+
+@pytest.mark.parametrize("k", [10, 100])
+def test_the_answers_are_the_models_for_every_user(
+    ask, model, prepared_path, vocabulary, k
+) -> None:
+    sequences = PreparedData.open(str(prepared_path)).sequences()
+    histories = np.split(sequences.items, sequences.starts[1:-1])
+    assert len(histories) == 200
+    assert max(map(len, histories)) > model.max_length
+    recent = np.zeros([200, model.max_length], np.int32)
+    seen = np.zeros([200, max(map(len, histories))], np.int32)
+    for row, history in enumerate(histories):
+        last = history[-model.max_length :]
+        recent[row, : len(last)] = last
+        seen[row, : len(history)] = history
+    inputs = {"item_ids": recent, "seen_item_ids": seen}
+    all_scores = np.asarray(model(inputs))
+    _, best_scores = map(np.asarray, model.recommend(inputs, k))
+
+    answer = ask([[vocabulary[i - 1] for i in history] for history in histories], [k])
+    assert not answer["unknown_items"].any()
+    dense = {item.encode(): row + 1 for row, item in enumerate(vocabulary)}
+    for row, history in enumerate(histories):
+        items = [dense[item] for item in answer["items"][row] if item]
+        assert len(items) == min(k, 100 - len(set(history.tolist())))
+        assert len(set(items)) == len(items)
+        assert not set(items) & set(history.tolist())
+        # By scores, since two items of the same score may stand in either order.
+        scores = answer["scores"][row, : len(items)]
+        np.testing.assert_allclose(scores, best_scores[row, : len(items)], atol=1e-5)
+        np.testing.assert_allclose(scores, all_scores[row, items], atol=1e-5)
+        assert not answer["scores"][row, len(items) :].any()
+        assert not answer["items"][row, len(items) :].any()
+
+
+def assert_same(one: dict, other: dict) -> None:
+    np.testing.assert_array_equal(one["items"], other["items"])
+    np.testing.assert_allclose(one["scores"], other["scores"], atol=1e-5)
+
+
+def test_unknown_items_are_skipped_and_counted(ask, vocabulary) -> None:
+    a, b, c = vocabulary[10:13]
+    known = ask([[a, b, c]], [5])
+    # An id is known as a whole and as it is written.
+    mixed = ask([["new", a, "new", b, a.upper(), c, c + " "]], [5])
+    assert known["unknown_items"].tolist() == [0]
+    assert mixed["unknown_items"].tolist() == [4]
+    assert_same(known, mixed)
+
+
+def test_unknown_items_take_no_place_of_known_ones(ask, vocabulary) -> None:
+    # Of more items than the model sees, the last eight that it knows count.
+    known = vocabulary[10:18]
+    mixed = [part for item in known for part in (item, "new", "newer")]
+    answer = ask([[*vocabulary[20:25], *mixed]], [5])
+    assert answer["unknown_items"].tolist() == [16]
+    np.testing.assert_allclose(
+        ask([known], [100])["scores"].max(), answer["scores"].max(), atol=1e-5
+    )
+
+
+def test_padding_anywhere_changes_nothing(ask, vocabulary) -> None:
+    a, b, c = vocabulary[10:13]
+    plain = ask([[a, b, c]], [5])
+    for padded in (
+        ["", "", a, b, c],
+        ["", a, "", "", b, "", c, ""],
+        [a, b, c, *[""] * 30],
+    ):
+        answer = ask([padded], [5])
+        assert_same(answer, plain)
+        assert answer["unknown_items"].tolist() == [0]
+
+
+def test_an_item_that_comes_again_is_a_second_interaction(
+    ask, model, vocabulary
+) -> None:
+    twice = ask([[vocabulary[3], vocabulary[3]]], [3])
+    scores = np.asarray(model(np.array([[4, 4]], np.int32)))[0]
+    best = np.sort(np.delete(scores, [0, 4]))[::-1][:3]
+    np.testing.assert_allclose(twice["scores"][0], best, atol=1e-5)
+
+
+def test_each_row_is_answered_by_itself_with_its_own_k(ask, vocabulary) -> None:
+    histories = [vocabulary[:1], vocabulary[4:16], ["new", vocabulary[30]]]
+    answer = ask(histories, [2, 5, 1])
+    assert answer["items"].shape == (3, 5)
+    assert answer["unknown_items"].tolist() == [0, 0, 1]
+    for row, k in enumerate([2, 5, 1]):
+        mine = {name: answer[name][row : row + 1, :k] for name in ("items", "scores")}
+        assert_same(mine, ask([histories[row]], [k]))
+        assert all(answer["items"][row, :k])
+        assert not any(answer["items"][row, k:])
+        assert not answer["scores"][row, k:].any()
+
+
+def test_one_k_is_for_all_rows(ask, vocabulary) -> None:
+    histories = [vocabulary[:1], vocabulary[4:16]]
+    assert_same(ask(histories, [3]), ask(histories, [3, 3]))
+
+
+# The greatest is what the type holds.
+@pytest.mark.parametrize("k", [98, 100, 1000, 2**31 - 1])
+def test_more_than_there_are(ask, vocabulary, k) -> None:
+    answer = ask([vocabulary[:3], [vocabulary[7], "", ""]], [k, 1])
+    items = [item for item in answer["items"][0] if item]
+    assert set(items) == {item.encode() for item in vocabulary[3:]}
+    assert len(items) == 97
+    assert not any(answer["items"][0, 97:])
+    assert not answer["scores"][0, 97:].any()
+    assert np.all(np.diff(answer["scores"][0, :97]) <= 0)
+
+
+def test_a_history_of_the_whole_catalogue_leaves_nothing(ask, vocabulary) -> None:
+    answer = ask([vocabulary], [4])
+    assert answer["items"].tolist() == [[b""] * 4]
+    assert answer["scores"].tolist() == [[0.0] * 4]
+
+
+@pytest.mark.parametrize(
+    ("histories", "k", "message"),
+    [
+        ([["known"]], [0], "[k must be at least 1. Received:] [0]"),
+        ([["known"]], [-5], "[k must be at least 1. Received:] [-5]"),
+        ([["known"], ["known"]], [3, 0], "[k must be at least 1. Received:] [3 0]"),
+        (
+            [["known"], ["known"]],
+            [1, 2, 3],
+            "[k must have one element, or one for each history. Received:] [3] [for "
+            "histories:] [2]",
+        ),
+        (
+            [["known"]],
+            [],
+            "[k must have one element, or one for each history. Received:] [0] [for "
+            "histories:] [1]",
+        ),
+        (
+            [["", ""]],
+            [3],
+            "[A history must have at least one item that the model knows. Received, "
+            "first of such rows:] [[ ]] [at:] [0]",
+        ),
+        ([[]], [3], "[A history must have at least one item that the model knows. Rec"),
+        (
+            [["known"], ["new", "newer"], ["newest"]],
+            [3],
+            "[A history must have at least one item that the model knows. Received, "
+            "first of such rows:] [[new newer]] [at:] [1]",
+        ),
+    ],
+)
+def test_requests_that_are_refused(ask, vocabulary, histories, k, message) -> None:
+    rows = [[vocabulary[0] if i == "known" else i for i in row] for row in histories]
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        ask(rows, k)
+    assert message in " ".join(caught.value.message.split()).replace("[[]]", "[[ ]]")
+
+
+# Side effects
+
+
+def test_keras_is_still_keras_3_after_an_export(base, tmp_path) -> None:
+    assert base.is_dir()
+    assert keras.__version__.startswith("3.")
+    assert tf.keras.__version__ == keras.__version__
+    assert tf.keras.Model is keras.Model
+    assert sys.modules["tensorflow"] is tf
+    assert "TF_USE_LEGACY_KERAS" not in os.environ
+    small = keras.Sequential([keras.layers.Input([2]), keras.layers.Dense(3)])
+    small.compile("adam", "mse")
+    small.fit(np.ones([4, 2]), np.ones([4, 3]), verbose=0)
+    small.save(tmp_path / "small.keras")
+    again = keras.saving.load_model(tmp_path / "small.keras")
+    np.testing.assert_array_equal(
+        again.predict(np.ones([1, 2]), verbose=0),
+        small.predict(np.ones([1, 2]), verbose=0),
+    )
+
+
+# What is not published
+
+
+@pytest.fixture
+def answers_in_process(monkeypatch):
+    """Lets a function alter the reloaded model's answers before they are compared."""
+
+    def alter(change) -> None:
+        def replay(directory: Path, histories: list[list[str]], k: int) -> dict:
+            width = max(map(len, histories))
+            signature = tf.saved_model.load(str(directory)).signatures[
+                "serving_default"
+            ]
+            outputs = signature(
+                history=tf.constant([h + [""] * (width - len(h)) for h in histories]),
+                k=tf.constant([k], tf.int32),
+            )
+            answer = {name: value.numpy().tolist() for name, value in outputs.items()}
+            answer["items"] = [
+                [item.decode() for item in row] for row in answer["items"]
+            ]
+            change(answer, histories)
+            return answer
+
+        monkeypatch.setattr(publish, "replay_in_clean_process", replay)
+
+    return alter
+
+
+def two_items_change_places(answer: dict, histories: list) -> None:
+    row = answer["items"][-1]
+    row[0], row[-1] = row[-1], row[0]
+
+
+def one_score_is_off(answer: dict, histories: list) -> None:
+    answer["scores"][7][3] += 0.01
+
+
+def an_item_is_missing(answer: dict, histories: list) -> None:
+    answer["items"][2][-1] = ""
+
+
+def a_seen_item_comes_back(answer: dict, histories: list) -> None:
+    answer["items"][5][0] = histories[5][0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        two_items_change_places,
+        one_score_is_off,
+        an_item_is_missing,
+        a_seen_item_comes_back,
+    ],
+)
+def test_a_model_that_answers_otherwise_is_not_published(
+    run_path, tmp_path, answers_in_process, change
+) -> None:
+    answers_in_process(change)
+    (tmp_path / "models" / "1").mkdir(parents=True)
+    with pytest.raises(StageError) as caught:
+        export(run=str(run_path), output=str(tmp_path / "models"))
+    assert str(caught.value).startswith(
+        "The reloaded SavedModel must recommend what the Keras model does. Received: "
+    )
+    assert [path.name for path in tmp_path.rglob("*")] == ["models", "1"]
+
+
+def test_a_model_that_does_not_load_elsewhere_is_not_published(
+    run_path, tmp_path, monkeypatch
+) -> None:
+    def lose_the_vocabulary(directory: Path, *_: Any) -> None:
+        (directory / "assets" / "vocabulary.txt").unlink()
+
+    monkeypatch.setattr(publish, "_write_extras", lose_the_vocabulary)
+    (tmp_path / "models").mkdir()
+    with pytest.raises(
+        StageError, match="must load and answer in a process of its own"
+    ):
+        export(run=str(run_path), output=str(tmp_path / "models"))
+    assert [path.name for path in tmp_path.rglob("*")] == ["models"]
+
+
+def test_two_exports_at_once_make_two_versions(run_path, tmp_path, monkeypatch) -> None:
+    def meanwhile_another_is_published(*_: Any) -> None:
+        theirs = tmp_path / "1"
+        if not theirs.exists():
+            theirs.mkdir()
+            (theirs / "saved_model.pb").write_text("theirs")
+
+    monkeypatch.setattr(publish, "_compare", meanwhile_another_is_published)
+    assert export(run=str(run_path), output=str(tmp_path))["version"] == 2
+    assert (tmp_path / "1" / "saved_model.pb").read_text() == "theirs"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
+
+
+def test_a_base_path_that_is_a_file(run_path, tmp_path) -> None:
+    path = tmp_path / "models"
+    path.write_text("mine")
+    with pytest.raises(OutputError) as caught:
+        export(run=str(run_path), output=str(path))
+    assert str(caught.value) == (
+        f"The base path must be a directory, or not exist yet. Received: {path}"
+    )
+    with pytest.raises(OutputError, match="must be a path that can be written. Receiv"):
+        export(run=str(run_path), output=str(path / "below"))
+    assert files_under(tmp_path) == {"models": b"mine"}
+
+
+def test_no_run(tmp_path) -> None:
+    with pytest.raises(NotFoundError, match="must be a directory made by .*Received: "):
+        export(run=str(tmp_path / "none"), output=str(tmp_path / "models"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("status", "must be complete; .*Received: .* whose status is 'training'"),
+        ("model", "must be complete"),
+        ("vocabulary", "vocabulary must be the one of its training .*Received: "),
+    ],
+)
+def test_a_run_that_is_not_whole(run_path, tmp_path, wrong, message) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("run.json", "model.keras", "vocabulary.txt"):
+        shutil.copy(run_path / name, run)
+    if wrong == "status":
+        record = json.loads((run / "run.json").read_text())
+        (run / "run.json").write_text(json.dumps({**record, "status": "training"}))
+    elif wrong == "model":
+        (run / "model.keras").unlink()
+    else:
+        (run / "vocabulary.txt").write_text("other\n")
+    before = files_under(tmp_path)
+    with pytest.raises(ContractError, match=message):
+        export(run=str(run), output=str(tmp_path / "models"))
+    assert files_under(tmp_path) == before
+
+
+# Ids as they are
+
+# Of other scripts, one composed and decomposed, with spaces where they matter.
+STRANGE_IDS = [
+    "\u65e5\u672c\u8a9e",
+    "caf\u00e9",
+    "cafe\u0301",
+    "\U0001f3a8",
+    "two words",
+    " before",
+    "after ",
+    "comma, semicolon;",
+    'quote"inside',
+    "back\\slash",
+    "-dash",
+    "[bold]",
+    "#1",
+    "0",
+    "a" * 500,
+]
+
+
+def test_ids_go_through_the_whole_line_as_they_are(tmp_path, tiny_training) -> None:
+    generator = random.Random(0)
+    with (tmp_path / "log.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["user", "item", "time"])
+        for user in range(30):
+            for time, item in enumerate(generator.sample(STRANGE_IDS, 12)):
+                writer.writerow([f"user {user}", item, time])
+    prepare(
+        input=[str(tmp_path / "log.csv")],
+        output=str(tmp_path / "data"),
+        user_column="user",
+        item_column="item",
+        time_column="time",
+    )
+    train(
+        data=str(tmp_path / "data"),
+        output=str(tmp_path / "run"),
+        epochs=1,
+        objective="none",
+        **tiny_training,
+    )
+    path = export(run=str(tmp_path / "run"), output=str(tmp_path / "models"))["path"]
+    signature = tf.saved_model.load(path).signatures["serving_default"]
+    answer = signature(
+        history=tf.constant([[item] for item in STRANGE_IDS]),
+        k=tf.constant([len(STRANGE_IDS)]),
+    )
+    assert not answer["unknown_items"].numpy().any()
+    for item, row in zip(STRANGE_IDS, answer["items"].numpy(), strict=True):
+        recommended = [other.decode("utf-8") for other in row if other]
+        assert sorted(recommended) == sorted(set(STRANGE_IDS) - {item})
