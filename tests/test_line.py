@@ -434,6 +434,11 @@ WRONG = {
         2,
         "Received: -1",
     ),
+    "a seed of more than 32 bits": (
+        "train --data {data} --output {here}/out --seed 4294967296",
+        2,
+        "Received: 4294967296",
+    ),
     "no epoch": (
         "train --data {data} --output {here}/out --epochs 0",
         2,
@@ -483,7 +488,7 @@ WRONG = {
         "port must be from 0 to 65535. Received: port=65536",
     ),
     "k below 1": (
-        "recommend --server 127.0.0.1:1 --history a --k 0",
+        "recommend --server 127.0.0.1:1 --history a -k 0",
         2,
         "k must be a whole number from 1 to 2147483647. Received: k=0",
     ),
@@ -605,8 +610,8 @@ def test_the_wheel_has_the_packages_and_nothing_else(wheel) -> None:
 
 
 IMPORT_ELSEWHERE = """
+import adaptiverec.common, adaptiverec.pipeline, adaptiverec.model.run
 import adaptiverec.pipeline.contract as contract
-import adaptiverec.pipeline, adaptiverec.model, adaptiverec.serving, adaptiverec.common
 print(contract.__file__, contract.SCHEMA_VERSION)
 """
 
@@ -617,7 +622,8 @@ def test_what_is_installed_is_imported_anywhere(wheel, tmp_path) -> None:
     install += ["--no-index", "--disable-pip-version-check"]
     subprocess.run([*install, "--target", installed, wheel], check=True)
     (tmp_path / "elsewhere").mkdir()
-    # Without site-packages, and so without the checkout that may be installed there.
+    # Without site-packages: neither the checkout that may be installed there nor any
+    # library. The contract needs none.
     done = subprocess.run(
         [sys.executable, "-S", "-c", IMPORT_ELSEWHERE],
         cwd=tmp_path / "elsewhere",
