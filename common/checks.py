@@ -6,13 +6,25 @@ from collections.abc import Sequence
 
 from adaptiverec.common.errors import InvalidValueError
 
-__all__ = ["check_above", "check_at_least", "check_choice", "check_rate"]
+__all__ = [
+    "check_above",
+    "check_at_least",
+    "check_at_most",
+    "check_choice",
+    "check_rate",
+]
 
 
 def check_at_least(name: str, value: float, least: float) -> None:
     """Raises :class:`InvalidValueError` unless `value` is at least `least`."""
     if not value >= least:
         raise InvalidValueError(f"{name} must be at least {least}. Received: {value}")
+
+
+def check_at_most(name: str, value: float, most: float) -> None:
+    """Raises :class:`InvalidValueError` unless `value` is at most `most`."""
+    if not value <= most:
+        raise InvalidValueError(f"{name} must be at most {most}. Received: {value}")
 
 
 def check_above(name: str, value: float, bound: float) -> None:

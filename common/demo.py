@@ -21,7 +21,6 @@ __all__ = ["demo"]
 
 # NDCG@10 of the model over that of the better baseline.
 _CLEARLY = 1.2
-_SECONDS_TO_START = 120
 # Small and quick: a demonstration, not the settings to get the best out of a log.
 _TRAINING = {
     "batch-size": "512",
@@ -71,18 +70,6 @@ def demo(
     directory = Path(output)
     check_output_is_free(directory)
     started = time.monotonic()
-    directory.mkdir(parents=True, exist_ok=True)
-    if log is None:
-        path = directory / "log.csv"
-        made = write_synthetic_log(path)
-        say(
-            f"Made up {path}: {made.rows:,} rows, of them {made.bad_rows} bad and "
-            f"{made.duplicates} duplicates."
-        )
-        found = LogFormat("user_id", "item_id", "timestamp", ",", True, "s")
-    else:
-        path = Path(log)
-        found = guess_log_format(path)
     given: dict[str, Any] = {
         "user_column": user_column,
         "item_column": item_column,
@@ -91,9 +78,19 @@ def demo(
         "header": header,
         "time_format": time_format,
     }
-    form = found._replace(
-        **{name: value for name, value in given.items() if value is not None}
-    )
+    given = {name: value for name, value in given.items() if value is not None}
+    if log is not None:
+        path = Path(log)
+        form = guess_log_format(path, **given)
+    directory.mkdir(parents=True, exist_ok=True)
+    if log is None:
+        path = directory / "log.csv"
+        made = write_synthetic_log(path)
+        say(
+            f"Made up {path}: {made.rows:,} rows, of them {made.bad_rows} bad and "
+            f"{made.duplicates} duplicates."
+        )
+        form = LogFormat("user_id", "item_id", "timestamp", ",", True, "s")
     data, run, models = directory / "data", directory / "run", directory / "models"
 
     prepare = ["prepare", "--input", str(path), "--output", str(data)]
@@ -186,14 +183,16 @@ def _server(models: Path) -> Iterator[str]:
     say(f"\n== Serve\n$ adaptiverec {shlex.join(arguments)}")
     server = subprocess.Popen(_command(arguments), stderr=subprocess.PIPE, text=True)
     try:
-        deadline = time.monotonic() + _SECONDS_TO_START
+        address = None
+        # Ends, too, when the server does.
         for line in server.stderr or ():
             say(line.rstrip())
-            if line.startswith("Serving ") or time.monotonic() > deadline:
+            if line.startswith("Serving "):
+                address = line.split()[-1]
                 break
-        if not line.startswith("Serving "):
+        if address is None:
             raise StageError("The server must come up. Received: the lines above")
-        yield line.split()[-1]
+        yield address
     finally:
         server.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):

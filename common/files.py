@@ -43,7 +43,7 @@ def staged_directory(path: Path) -> Iterator[Path]:
     """Gives a directory to fill, and renames it to ``path`` when the block succeeds.
 
     The work is done in a hidden sibling, so a reader of ``path`` sees nothing or
-    everything, and a block that raises leaves nothing behind.
+    everything, and a block that raises leaves nothing of it behind.
 
     Args:
         path: The directory to make; its parents are made too.

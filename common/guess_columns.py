@@ -7,7 +7,7 @@ import gzip
 import re
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from adaptiverec.common.errors import InvalidValueError, NotFoundError
 
@@ -33,7 +33,7 @@ class LogFormat(NamedTuple):
     time_format: str
 
 
-def guess_log_format(path: Path) -> LogFormat:
+def guess_log_format(path: Path, **given: Any) -> LogFormat:
     """Looks at a log's first lines.
 
     With a header, columns are known by their names; without one, the time is the last
@@ -41,6 +41,7 @@ def guess_log_format(path: Path) -> LogFormat:
 
     Args:
         path: A delimited text file, plain or gzip'd.
+        **given: Fields of the :class:`LogFormat` that are known and not to be guessed.
 
     Returns:
         The :class:`LogFormat`.
@@ -52,7 +53,9 @@ def guess_log_format(path: Path) -> LogFormat:
     if not path.is_file():
         raise NotFoundError(f"The log must be a file. Received: {path}")
     lines = _first_lines(path)
-    delimiter = max(",\t;|", key=(lines[0] if lines else "").count)
+    likeliest = max(",\t;|", key=(lines[0] if lines else "").count)
+    # As `prepare` takes it, a tab may be written as a backslash and a t.
+    delimiter = given.get("delimiter", likeliest).replace("\\t", "\t")
     rows = list(csv.reader(lines, delimiter=delimiter))
     # A bad row is no sample of how rows are written.
     rows = [row for row in rows if len(row) == len(rows[0])]
@@ -61,22 +64,26 @@ def guess_log_format(path: Path) -> LogFormat:
             "The log must have rows of at least a user, an item and a time. Received: "
             f"{path}, which begins {lines[:1]}"
         )
-    header = not any(_time_format(field) for field in rows[0])
+    header = given.get("header", not any(_time_format(field) for field in rows[0]))
     names = rows[0] if header else [str(index) for index in range(len(rows[0]))]
     columns = _by_name(names) if header else _by_content(rows[0])
+    for part in _NAMES:
+        named = given.get(f"{part}_column")
+        if named in names:
+            columns[part] = names.index(named)
     missing = [part for part in _NAMES if part not in columns]
     if missing:
         raise InvalidValueError(
             f"No column looks like the {' or the '.join(missing)}; name the columns with "
             f"--user-column, --item-column and --time-column. Received: {names} in {path}"
         )
-    time_format = _time_format(rows[1][columns["time"]])
+    time_format = given.get("time_format") or _time_format(rows[1][columns["time"]])
     if time_format is None:
         raise InvalidValueError(
             "Times must be seconds, milliseconds or microseconds since 1970, or ISO 8601; "
             f"give --time-format. Received: {rows[1][columns['time']]!r} in {path}"
         )
-    return LogFormat(
+    guessed = LogFormat(
         user_column=names[columns["user"]],
         item_column=names[columns["item"]],
         time_column=names[columns["time"]],
@@ -84,6 +91,7 @@ def guess_log_format(path: Path) -> LogFormat:
         header=header,
         time_format=time_format,
     )
+    return guessed._replace(**given)
 
 
 def _first_lines(path: Path) -> list[str]:
@@ -111,6 +119,8 @@ def _by_name(names: list[str]) -> dict[str, int]:
 
 def _by_content(row: list[str]) -> dict[str, int]:
     times = [index for index, field in enumerate(row) if _time_format(field)]
+    if not times:
+        return {}
     others = [index for index in range(len(row)) if index != times[-1]]
     return {"time": times[-1], "user": others[0], "item": others[1]}
 

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from adaptiverec.model.initialization import small_normal
@@ -73,7 +74,7 @@ class SelfAttention(keras.layers.Layer):
         later = key_positions[None, None, None, :] > positions[:, None, :, None]
         # Far below any score, yet finite in half precision too.
         scores = scores - 1e4 * ops.cast(later, scores.dtype)
-        weights = self.dropout(ops.softmax(scores, axis=-1), training=training)
+        weights = self.dropout(tf.nn.softmax(scores), training=training)
         mixed = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
         return self.projection(ops.reshape(mixed, ops.shape(queries)))
 

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import yaml
 
-from adaptiverec.common.checks import check_above, check_at_least
+from adaptiverec.common.checks import check_above, check_at_least, check_at_most
 from adaptiverec.common.errors import (
     ContractError,
     OutputExistsError,
@@ -59,6 +59,7 @@ def run_training(
     for name in ("epochs", "batch_size", "patience"):
         check_at_least(name, configuration[name], 1)
     check_at_least("seed", configuration["seed"], 0)
+    check_at_most("seed", configuration["seed"], 2**32 - 1)
     check_above("learning_rate", configuration["learning_rate"], 0)
     prepared = PreparedData.open(data)
     if resume:

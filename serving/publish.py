@@ -38,23 +38,18 @@ def publish_version(run_path: Path, base_path: Path) -> dict[str, Any]:
             f"The base path must be a directory, or not exist yet. Received: {base_path}"
         )
     model = run.load_model()
-    with steps() as progress:
-        progress.start("Exporting", 4)
-        while True:
-            path = base_path / str(_next_version(base_path))
-            try:
-                with staged_directory(path) as staging:
-                    _save(model, vocabulary, staging)
+    while True:
+        path = base_path / str(_next_version(base_path))
+        try:
+            with steps() as progress, staged_directory(path) as staging:
+                progress.start("Exporting", 3)
+                for work in (_save, _write_extras, _compare):
+                    work(staging, run, model, vocabulary)
                     progress.advance("Exporting")
-                    _write_extras(staging, run, vocabulary)
-                    progress.advance("Exporting")
-                    _compare(staging, model, vocabulary)
-                    progress.advance("Exporting")
-            except OutputExistsError:
-                # Another export published this version meanwhile.
-                continue
-            break
-        progress.advance("Exporting")
+        except OutputExistsError:
+            # Another export published this version meanwhile.
+            continue
+        break
     say(f"Published version {path.name}: {path}")
     return {"path": str(path), "version": int(path.name)}
 
@@ -66,7 +61,7 @@ def _next_version(base_path: Path) -> int:
     return max(versions, default=0) + 1
 
 
-def _save(model: AdaptiveRec, vocabulary: list[str], directory: Path) -> None:
+def _save(directory: Path, run: Run, model: AdaptiveRec, vocabulary: list[str]) -> None:
     # The file is gone before the SavedModel is loaded again: it must carry its own copy.
     with tempfile.TemporaryDirectory() as temporary:
         vocabulary_path = Path(temporary) / contract.VOCABULARY
@@ -80,7 +75,9 @@ def _save(model: AdaptiveRec, vocabulary: list[str], directory: Path) -> None:
         )
 
 
-def _write_extras(directory: Path, run: Run, vocabulary: list[str]) -> None:
+def _write_extras(
+    directory: Path, run: Run, model: AdaptiveRec, vocabulary: list[str]
+) -> None:
     extra = directory / contract.EXTRA_DIRECTORY
     extra.mkdir()
     with tf.io.TFRecordWriter(str(extra / contract.WARMUP_REQUESTS)) as writer:
@@ -95,7 +92,7 @@ def _write_extras(directory: Path, run: Run, vocabulary: list[str]) -> None:
             "data_fingerprint": run.record["data"]["fingerprint"],
             "vocabulary_sha256": run.record["data"]["vocabulary_sha256"],
             "num_items": len(vocabulary),
-            "max_length": run.configuration["max_length"],
+            "max_length": model.max_length,
         },
     )
 
@@ -113,7 +110,9 @@ def _warmup_log(
     )
 
 
-def _compare(directory: Path, model: AdaptiveRec, vocabulary: list[str]) -> None:
+def _compare(
+    directory: Path, run: Run, model: AdaptiveRec, vocabulary: list[str]
+) -> None:
     """Raises :class:`StageError` unless the SavedModel answers as the model does."""
     dense, raw = _sample_histories(model, vocabulary)
     k = min(_COMPARED_K, model.num_items)

@@ -114,7 +114,10 @@ def test_what_cannot_be_guessed(tmp_path, text, message) -> None:
         ("short row.csv", b"user,item,time\na,b\n"),
         ("blank row.csv", b"user,item,time\n\n"),
         ("not gzip.csv.gz", b"user,item,time\na,b,1700000000\n"),
-        ("cut.csv.gz", gzip.compress(b"user,item,time\na,b,1700000000\n", mtime=0)[:20]),
+        (
+            "cut.csv.gz",
+            gzip.compress(b"user,item,time\na,b,1700000000\n", mtime=0)[:20],
+        ),
     ],
 )
 def test_a_broken_log_is_the_users_error_and_names_it(tmp_path, name, data) -> None:
