@@ -7,18 +7,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 __all__ = ["Steps", "say", "steps"]
 
@@ -33,6 +25,8 @@ _drawn: Progress | None = None
 def say(message: str) -> None:
     """Prints one line about the work to standard error; results go to standard output."""
     if _drawn is not None:
+        from rich.text import Text
+
         _drawn.console.print(Text(message), soft_wrap=True)
     else:
         print(message, file=sys.stderr, flush=True)
@@ -157,6 +151,16 @@ def steps(*, stream: TextIO | None = None) -> Iterator[Steps]:
         finally:
             lines.close()
         return
+    # Only here: a library that merely says something need not load it.
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

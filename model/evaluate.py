@@ -117,7 +117,8 @@ def print_report(report: dict[str, Any]) -> None:
     console = Console(highlight=False)
     console.print(
         f"{protocol['num_targets']:,} test targets, split: {protocol['split']['method']}; "
-        f"candidates: {protocol['candidates']}; ties: {protocol['ties']}."
+        f"candidates: {protocol['candidates']}; ties: {protocol['ties']}.",
+        soft_wrap=True,
     )
     measures = [key for key in report["results"][0] if "@" in key]
     short = {"recall": "R", "ndcg": "N", "mrr": "MRR"}

@@ -213,8 +213,10 @@ def test_a_full_disk(fails, monkeypatch):
 
 
 KILLED = """
-import sys, time
+import signal, sys, time
 from adaptiverec.pipeline import prepare, transforms
+# As in a terminal; a shell's background jobs, and what they start, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 process = transforms.WriteShard.process
 def slow(self, *args):
     yield from process(self, *args)
