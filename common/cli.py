@@ -169,6 +169,16 @@ def main(arguments: list[str] | None = None) -> None:
     except AdaptiveRecError as error:
         print(f"adaptiverec: error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("adaptiverec"):
+            raise
+        print(
+            "adaptiverec: error: Each stage's packages come with its extra: pip install "
+            "'adaptiverec[pipeline]', '[train]', '[serving]', '[client]' or '[all]'. "
+            f"Received: no module {error.name!r}",
+            file=sys.stderr,
+        )
+        sys.exit(1)
     except KeyboardInterrupt:
         print("adaptiverec: interrupted", file=sys.stderr)
         sys.exit(_INTERRUPTED)

@@ -300,6 +300,18 @@ def test_any_other_error_is_a_bug_and_keeps_its_traceback(monkeypatch) -> None:
         cli.main(["anything"])
 
 
+def test_a_package_that_is_not_installed_names_the_extras(run, monkeypatch) -> None:
+    def without(*_: object) -> None:
+        import a_package_of_an_extra  # noqa: F401
+
+    monkeypatch.setattr(cli, "app", without)
+    code, _, err = run("evaluate")
+    assert code == 1
+    assert "adaptiverec[pipeline]" in err
+    assert "Received: no module 'a_package_of_an_extra'" in err
+    assert "Traceback" not in err
+
+
 def test_ctrl_c(run, monkeypatch) -> None:
     def interrupted(_: list[str]) -> None:
         raise KeyboardInterrupt
