@@ -105,7 +105,6 @@ def demo(
         train += [f"--{option}", value]
     _stage("Train", train)
     _stage("Evaluate", ["evaluate", "--run", str(run), "--data", str(data)])
-    verdict = _check_beats_baselines(read_json(run / "evaluation.json"))
     _stage("Export", ["export", "--run", str(run), "--output", str(models)])
     history, next_item = _somebody(data)
     with _server(models) as address:
@@ -113,11 +112,12 @@ def demo(
         recommend += ["--history", _comma_separated(history), "-k", "10"]
         _stage("Recommend", recommend)
     say(f"\nWhat this user really took next: {next_item}")
-    say(f"{verdict}\n")
-    say(f"Prepared data   {data}")
+    say(f"\nPrepared data   {data}")
     say(f"Run             {run}  (tensorboard --logdir {run / 'tensorboard'})")
     say(f"Served model    {models}")
     say(f"Done in {time.monotonic() - started:.0f} s.")
+    # Last, so that a log on which the brief training does not do has its answer too.
+    say(_check_beats_baselines(read_json(run / "evaluation.json")))
 
 
 def _command(arguments: list[str]) -> list[str]:

@@ -143,8 +143,8 @@ def test_the_model_must_clearly_beat_the_better_baseline(
         StageError, match=r"by a factor of 1\.2.*Received: NDCG@10 0\.3"
     ):
         demo(output=str(tmp_path / "demo"))
-    # It is not served then.
-    assert stages[-1][0] == "evaluate"
+    # The answer is given all the same, and the verdict last.
+    assert stages[-1][0] == "recommend"
 
 
 def test_a_log_that_is_not_there_leaves_nothing(stages, tmp_path) -> None:
