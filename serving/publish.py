@@ -43,9 +43,12 @@ def publish_version(run_path: Path, base_path: Path) -> dict[str, Any]:
         try:
             with steps() as progress, staged_directory(path) as staging:
                 progress.start("Exporting", 3)
-                for work in (_save, _write_extras, _compare):
-                    work(staging, run, model, vocabulary)
-                    progress.advance("Exporting")
+                _save(staging, model, vocabulary)
+                progress.advance("Exporting")
+                _write_extras(staging, run, model, vocabulary)
+                progress.advance("Exporting")
+                _compare(staging, model, vocabulary)
+                progress.advance("Exporting")
         except OutputExistsError:
             # Another export published this version meanwhile.
             continue
@@ -61,7 +64,7 @@ def _next_version(base_path: Path) -> int:
     return max(versions, default=0) + 1
 
 
-def _save(directory: Path, run: Run, model: AdaptiveRec, vocabulary: list[str]) -> None:
+def _save(directory: Path, model: AdaptiveRec, vocabulary: list[str]) -> None:
     # The file is gone before the SavedModel is loaded again: it must carry its own copy.
     with tempfile.TemporaryDirectory() as temporary:
         vocabulary_path = Path(temporary) / contract.VOCABULARY
@@ -110,9 +113,7 @@ def _warmup_log(
     )
 
 
-def _compare(
-    directory: Path, run: Run, model: AdaptiveRec, vocabulary: list[str]
-) -> None:
+def _compare(directory: Path, model: AdaptiveRec, vocabulary: list[str]) -> None:
     """Raises :class:`StageError` unless the SavedModel answers as the model does."""
     dense, raw = _sample_histories(model, vocabulary)
     k = min(_COMPARED_K, model.num_items)
