@@ -8,9 +8,11 @@ INSTALLED = $(VENV)/.installed
 LOG ?=
 DEMO ?= .demo
 DEMO_OPTIONS ?=
+# Options of the benchmark, such as --rows.
+BENCH_OPTIONS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format bench lock protos dist clean
+.PHONY: help install demo test test-all test-flink test-spark lint format bench lock protos dist clean
 
 help: ## Lists the targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,10 +30,16 @@ demo: $(INSTALLED) ## Raw log to answer over gRPC. LOG=path/to/log.csv takes you
 	$(BIN)/adaptiverec demo --output $(DEMO) $(if $(LOG),--log $(LOG)) $(DEMO_OPTIONS)
 
 test: $(INSTALLED) ## The tests, some minutes.
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not flink and not spark"
 
 test-all: $(INSTALLED) ## The tests, the slow ones too.
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not flink and not spark"
+
+test-flink: $(INSTALLED) ## The job on a Flink cluster over loopback. Needs Java 17, Maven.
+	$(BIN)/python -m pytest -m flink tests/pipeline/flink
+
+test-spark: $(INSTALLED) ## The job on Spark in Beam's job server. Needs Java 17, Maven.
+	$(BIN)/python -m pytest -m spark tests/pipeline/spark
 
 lint: $(INSTALLED) ## Lint, format and types, without changing anything.
 	$(BIN)/ruff check .
@@ -42,8 +50,8 @@ format: $(INSTALLED) ## Formats, and mends what lint can mend.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED) ## Throughput of the Beam job, over a floor.
-	$(BIN)/python benchmarks/prepare_throughput.py
+bench: $(INSTALLED) ## The Beam job beside its rivals. BENCH_OPTIONS="--runs 1".
+	$(BIN)/python benchmarks/prepare_throughput.py $(BENCH_OPTIONS)
 
 lock: ## Resolves the newest versions that setup.py allows into the lock file.
 	$(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/pip install --quiet uv

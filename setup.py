@@ -11,10 +11,13 @@ PACKAGES = ["common", "pipeline", "model", "serving"]
 
 # What every stage shares: the command line and its progress bars.
 BASE = ["cyclopts>=4.0,<6", "pyyaml>=6", "rich>=13.7"]
-# A Beam worker: no TensorFlow. pyarrow parses, google-crc32c frames TFRecords.
+# A Beam worker: no TensorFlow. pyarrow parses, google-crc32c frames TFRecords. jinja2 and
+# matplotlib make the data report, in the driver.
 PIPELINE = [
     "apache-beam>=2.70,<3",
     "google-crc32c>=1.5,<2",
+    "jinja2>=3.1.6,<4",
+    "matplotlib>=3.10,<4",
     "numpy>=2.0,<3",
     "pyarrow>=18,<26",
 ]
@@ -28,10 +31,13 @@ TRAIN = [
 SERVING = [
     *TRAIN,
     "grpcio>=1.73,<2",
+    "grpcio-health-checking>=1.73,<2",
+    "grpcio-reflection>=1.73,<2",
     "protobuf>=6.31,<7",
     "tensorflow-recommenders>=0.7.7,<0.8",
     "tensorflow-serving-api>=2.19,<2.22",
     "tf-keras>=2.20,<2.22",
+    "uvicorn>=0.30,<1",
 ]
 # The client has message definitions of its own: neither TensorFlow nor Keras.
 CLIENT = ["grpcio>=1.73,<2", "protobuf>=6.31,<7"]
@@ -39,10 +45,15 @@ DEVELOPMENT = [
     "build>=1.2",
     "hypothesis>=6.100",
     "mypy>=1.15",
+    # polars and pandas: the rivals in benchmarks/.
+    "pandas>=2",
+    "polars>=1",
+    "prometheus-client>=0.20",
     "pytest>=8",
     "pytest-xdist>=3.6",
     "ruff>=0.11",
     "setuptools>=77",
+    "trustme>=1.1",
     "types-pyyaml",
 ]
 
@@ -50,7 +61,8 @@ setup(
     packages=[f"adaptiverec.{name}" for name in PACKAGES],
     package_dir={f"adaptiverec.{name}": name for name in PACKAGES},
     package_data={
-        f"adaptiverec.{name}": ["py.typed", "*.proto", "*.pyi"] for name in PACKAGES
+        f"adaptiverec.{name}": ["py.typed", "*.j2", "*.proto", "*.pyi"]
+        for name in PACKAGES
     },
     install_requires=BASE,
     extras_require={

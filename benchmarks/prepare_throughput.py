@@ -1,109 +1,143 @@
-"""How fast ``prepare`` is, as users run it: a whole process from start to end.
+"""How fast ``prepare`` is beside honest rivals: whole processes, run in turns.
 
-Writes a made-up log, prepares it a few times in fresh processes, and prints each run's
-wall time and peak memory beside a floor: a process in which pyarrow only reads the
-three columns of the same file, on all cores. ::
+The rivals are the scripts in ``rivals/``: they follow the same rules and write the same
+records, which is checked here after the first round. The floor is a process in which
+pyarrow only reads the three columns, on all cores. ::
 
     python benchmarks/prepare_throughput.py --rows 10000000 --runs 3
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import statistics
-import subprocess
+import functools
 import sys
-import tempfile
-import time
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
+from measure import (
+    HERE,
+    Measurement,
+    Summary,
+    benchmark_parser,
+    compare_outputs,
+    delete_output,
+    in_turns,
+    make_log,
+    measure,
+    prepare_command,
+    report,
+    scratch_directory,
+    summarise,
+)
+
+FLOOR, OURS = "floor: pyarrow reads", "prepare"
+RIVALS = {
+    "polars-tuned": "polars_prepare.py",
+    "polars-usual": "polars_usual.py",
+    "pandas": "pandas_prepare.py",
+}
+READ = """
+import json, sys, time
 import pyarrow.csv
-
-SCHEMA = pa.schema([("user", pa.string()), ("item", pa.string()), ("time", pa.int64())])
-FLOOR = """
-import sys
-import pyarrow.csv
-print(pyarrow.csv.read_csv(sys.argv[1]).num_rows)
-"""
-PREPARE = """
-import sys
-from adaptiverec.pipeline import prepare
-prepare(input=[sys.argv[1]], output=sys.argv[2], user_column="user",
-        item_column="item", time_column="time")
+begin = time.perf_counter()
+rows = pyarrow.csv.read_csv(sys.argv[1]).num_rows
+print(json.dumps({"seconds": time.perf_counter() - begin, "rows": rows}))
 """
 
 
-def write_log(
-    path: Path, rows: int, users: int, items: int, chunk: int = 1 << 20
-) -> None:
-    """Writes a log whose items have the long tail of real ones."""
-    rng = np.random.default_rng(0)
-    with pyarrow.csv.CSVWriter(
-        path,
-        SCHEMA,
-        write_options=pyarrow.csv.WriteOptions(quoting_style="none"),
-    ) as writer:
-        for start in range(0, rows, chunk):
-            n = min(chunk, rows - start)
-            item = (items * rng.random(n) ** 2).astype(np.int64)
-            columns = [
-                pa.array(np.char.add("u", rng.integers(0, users, n).astype(str))),
-                pa.array(np.char.add("i", item.astype(str))),
-                pa.array(rng.integers(1_300_000_000, 1_700_000_000, n)),
-            ]
-            writer.write_batch(pa.record_batch(columns, SCHEMA))
+class Jobs:
+    """The jobs, each a whole process that reads the log.
 
-
-def measure(code: str, *arguments: str) -> tuple[float, float]:
-    """Runs Python code in a fresh process.
-
-    Returns:
-        Wall seconds, and peak resident memory in GiB.
+    Args:
+        log: The log.
+        directory: Where to write outputs.
     """
-    begin = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], stdout=subprocess.DEVNULL
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"The run failed with status {status}")
-    return time.perf_counter() - begin, usage.ru_maxrss / 2**20
+
+    def __init__(self, log: Path, directory: Path) -> None:
+        self._log = log
+        self._directory = directory
+        self._expected = directory / "expected"
+        self.verdicts: dict[str, str] = {}
+
+    def floor(self, _: int) -> Measurement:
+        """Reads and does nothing."""
+        return measure([sys.executable, "-c", READ, str(self._log)])
+
+    def ours(self, run: int) -> Measurement:
+        """Prepares; what the first run wrote is what rivals have to write."""
+        output = self._directory / "ours" if run else self._expected
+        measurement = measure(prepare_command(self._log, output))
+        if run:
+            delete_output(output)
+        return measurement
+
+    def rival(self, name: str, run: int) -> Measurement:
+        """Runs a rival; compares its first output."""
+        output = self._directory / name
+        script = str(HERE / "rivals" / RIVALS[name])
+        measurement = measure([sys.executable, script, str(self._log), str(output)])
+        if not run:
+            self.verdicts[name] = compare_outputs(self._expected, output)
+        delete_output(output)
+        return measurement
 
 
 def main() -> None:
     """Runs the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = benchmark_parser(__doc__, runs=3)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--users", type=int, default=200_000)
     parser.add_argument("--items", type=int, default=50_000)
-    parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--log", type=Path, help="use this CSV, or make it there")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        log = arguments.log or Path(directory) / "log.csv"
-        if not log.exists():
-            write_log(log, arguments.rows, arguments.users, arguments.items)
-        print(f"{arguments.rows:,} rows, {log.stat().st_size / 1e6:,.0f} MB")
-        floor, prepared = [], []
-        for run in range(arguments.runs):
-            floor.append(measure(FLOOR, str(log)))
-            prepared.append(measure(PREPARE, str(log), f"{directory}/out-{run}"))
-            for name, (seconds, memory) in (
-                ("floor", floor[-1]),
-                ("prepare", prepared[-1]),
-            ):
-                rate = arguments.rows / seconds
-                print(
-                    f"{name:8} {seconds:6.2f} s {rate:12,.0f} rows/s {memory:5.2f} GiB"
-                )
-        medians = [statistics.median(s for s, _ in runs) for runs in (floor, prepared)]
-        print(
-            f"median: floor {medians[0]:.2f} s, prepare {medians[1]:.2f} s, "
-            f"ratio {medians[1] / medians[0]:.1f}"
+    parser.add_argument(
+        "--rivals", nargs="*", choices=[*RIVALS], default=[*RIVALS], help="default: all"
+    )
+    given = parser.parse_args()
+    with scratch_directory(given.directory) as directory:
+        log = given.log or directory / "log.csv"
+        make_log(log, rows=given.rows, users=given.users, items=given.items)
+        jobs = Jobs(log, directory)
+        results = in_turns(
+            {
+                FLOOR: jobs.floor,
+                OURS: jobs.ours,
+                **{name: functools.partial(jobs.rival, name) for name in given.rivals},
+            },
+            given.runs,
         )
+        size = f"{log.stat().st_size / 1e6:,.0f} MB"
+    summaries = summarise(results)
+    rows = results[FLOOR][0].result["rows"]
+    report(
+        f"{rows:,} rows, {size}, medians of {given.runs}",
+        [
+            "job",
+            "s",
+            "s without imports",
+            "rows/s without imports",
+            "peak GiB",
+            "prepare takes, of its time",
+            "without imports",
+            "output",
+        ],
+        [_row(s, summaries[OURS], rows, jobs.verdicts) for s in summaries.values()],
+        summaries,
+        given.json,
+    )
+
+
+def _row(
+    summary: Summary, ours: Summary, rows: int, verdicts: dict[str, str]
+) -> list[str]:
+    return [
+        summary.name,
+        f"{summary.wall_seconds:.2f}",
+        f"{summary.seconds:.2f}",
+        f"{rows / summary.seconds / 1e6:.2f} M",
+        f"{summary.peak_gib:.2f}",
+        f"{ours.wall_seconds / summary.wall_seconds:.2f}",
+        f"{ours.seconds / summary.seconds:.2f}",
+        verdicts.get(summary.name, ""),
+    ]
 
 
 if __name__ == "__main__":

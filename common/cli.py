@@ -134,10 +134,13 @@ def _build_app() -> App:
         # Lists are `--input a b` or `--input a --input b`.
         default_parameter=Parameter(consume_multiple=True, negative_iterable=()),
     )
-    app.command(_command(prepare))
-    train_app = App(name="train", config=_read_config_file)
-    train_app.default(_with_config_file(_command(train, needs_tensorflow=True)))
-    app.command(train_app)
+    for name, command in (
+        ("prepare", _command(prepare)),
+        ("train", _command(train, needs_tensorflow=True)),
+    ):
+        with_file = App(name=name, config=_read_config_file)
+        with_file.default(_with_config_file(command))
+        app.command(with_file)
     app.command(_command(evaluate, print_report, needs_tensorflow=True))
     app.command(_command(export, needs_tensorflow=True))
     # TensorFlow Serving's flags are written with underscores.

@@ -113,8 +113,9 @@ class PreparedData:
             contract.ITEM_IDS: tf.io.RaggedFeature(tf.int64),
             contract.SPLIT: tf.io.FixedLenFeature([2], tf.int64),
         }
+        compression = "GZIP" if self.metadata["compression"] == "gzip" else ""
         records = (
-            tf.data.TFRecordDataset(shards)
+            tf.data.TFRecordDataset(shards, compression_type=compression)
             .batch(_READ_BATCH)
             .map(lambda batch: tf.io.parse_example(batch, features))
             .prefetch(1)

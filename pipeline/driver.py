@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,21 +13,30 @@ import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from adaptiverec.common.errors import InvalidValueError, OutputError
+from adaptiverec.common.errors import InvalidValueError
 from adaptiverec.common.files import sha256_of_bytes
 from adaptiverec.common.progress import say, steps
 from adaptiverec.pipeline import contract, progress_hook
+from adaptiverec.pipeline.base_vocabulary import read_base_vocabulary
+from adaptiverec.pipeline.file_parts import FilePart
+from adaptiverec.pipeline.find_core import BASE_VOCABULARY
 from adaptiverec.pipeline.graph import build
-from adaptiverec.pipeline.input_files import find_files, split_into_ranges
+from adaptiverec.pipeline.input_files import InputFile, find_files, split_into_ranges
+from adaptiverec.pipeline.job import Job
 from adaptiverec.pipeline.metadata import make_metadata
 from adaptiverec.pipeline.options import PrepareOptions
 from adaptiverec.pipeline.output_files import Places
 from adaptiverec.pipeline.publish import is_remote, staged_output, write_file
-from adaptiverec.pipeline.read_blocks import ByteRange
-from adaptiverec.pipeline.runner import beam_pipeline_options, is_local, quiet_beam
+from adaptiverec.pipeline.report_details import report_details
+from adaptiverec.pipeline.runner import (
+    beam_pipeline_options,
+    is_local,
+    quiet_beam,
+    run_to_the_end,
+)
 from adaptiverec.pipeline.shuffle import Shuffle
-from adaptiverec.pipeline.split import SplitPoints
-from adaptiverec.pipeline.transforms import SUMMARY, Job
+from adaptiverec.pipeline.sizes import num_partitions_for
+from adaptiverec.pipeline.summary import SUMMARY
 
 __all__ = ["run_job"]
 
@@ -38,10 +45,7 @@ __all__ = ["run_job"]
 _BLOCK_BYTES = 8 << 20
 # Below this many blocks, starting threads costs more than they save.
 _BLOCKS_FOR_THREADS = 4
-_SHARD_BYTES = 8 << 20
-_FEW_SHARDS = 32
-_LARGE_SHARD_BYTES = 64 << 20
-# How much text a compressed byte stands for, about.
+# How much text a byte stands for where it is not text itself, about.
 _INFLATION = 5
 
 
@@ -65,15 +69,14 @@ def run_job(
     begin = time.monotonic()
     quiet_beam()
     files = find_files(options)
-    text_bytes = sum(
-        file.num_bytes * (_INFLATION if file.compressed else 1) for file in files
-    )
-    num_shards = options.num_shards or default_num_shards(text_bytes)
+    text_bytes = sum(_text_bytes(file) for file in files)
+    base = read_base_vocabulary(options)
+    num_partitions = num_partitions_for(text_bytes, options.num_shards)
     beam_options = beam_pipeline_options(
         options.beam_options,
         use_all_cores=text_bytes > _BLOCKS_FOR_THREADS * block_bytes,
     )
-    ranges = [part for file in files for part in split_into_ranges(file, block_bytes)]
+    parts = [part for file in files for part in split_into_ranges(file, block_bytes)]
     if spill is None:
         spill = is_local(beam_options)
     with (
@@ -81,31 +84,47 @@ def run_job(
         _spill_directory(places, spill=spill) as directory,
     ):
         job = Job(
+            options=options,
             places=places,
-            shuffle=Shuffle(directory),
-            num_partitions=num_shards,
+            shuffle=Shuffle(directory, places.work),
+            num_partitions=num_partitions,
             block_bytes=block_bytes,
-            time_format=options.time_format,
-            min_user_interactions=options.min_user_interactions,
-            min_item_interactions=options.min_item_interactions,
-            split=options.split,
-            points=_given_points(options),
         )
+        if base is not None:
+            write_file(places, f".work/{BASE_VOCABULARY}", base.text)
         with steps() as shown, progress_hook.listening(shown):
             if is_local(beam_options):
-                shown.start("Reading", sum(part.stored_bytes for part in ranges))
-                shown.start("Sorting", num_shards)
-                shown.start("Writing", num_shards)
-            _run(beam_options, job, ranges)
-        metadata = make_metadata(_read_summary(places), options, num_shards, files)
-        text = (json.dumps(metadata, indent=2, ensure_ascii=False) + "\n").encode()
-        write_file(places, contract.METADATA, text)
-        write_file(places, contract.MARKER, (sha256_of_bytes(text) + "\n").encode())
+                shown.start("Reading", sum(part.stored_bytes for part in parts))
+                shown.start("Sorting", num_partitions)
+                shown.start("Writing", num_partitions)
+            _run(beam_options, job, parts)
+        summary = _read_summary(places)
+        metadata = make_metadata(summary, options, files, base)
+        if options.report:
+            write_file(places, contract.REPORT, _report(metadata, summary, places))
+        # Paths may hold bytes that are not UTF-8, which Python has as surrogates.
+        text = json.dumps(metadata, indent=2, ensure_ascii=False) + "\n"
+        data = text.encode("utf-8", "backslashreplace")
+        write_file(places, contract.METADATA, data)
+        write_file(places, contract.MARKER, (sha256_of_bytes(data) + "\n").encode())
     _say_summary(metadata, time.monotonic() - begin)
     return metadata
 
 
-def _run(options: PipelineOptions, job: Job, ranges: list[ByteRange]) -> None:
+def _text_bytes(file: InputFile) -> int:
+    packed = file.compressed or (file.form and file.form.format == "parquet")
+    return file.num_bytes * (_INFLATION if packed else 1)
+
+
+def _report(metadata: dict[str, Any], summary: dict[str, Any], places: Places) -> bytes:
+    # Only here: the pictures take a second to import.
+    from adaptiverec.pipeline.report import render_report
+
+    page = render_report(metadata, report_details(summary, places))
+    return page.encode("utf-8", "backslashreplace")
+
+
+def _run(options: PipelineOptions, job: Job, parts: list[FilePart]) -> None:
     try:
         pipeline = beam.Pipeline(options=options)
     except ValueError as error:
@@ -113,24 +132,8 @@ def _run(options: PipelineOptions, job: Job, ranges: list[ByteRange]) -> None:
         raise InvalidValueError(
             f"`beam_options` must be complete for their runner. Received: {error}"
         ) from error
-    build(pipeline, job, ranges)
-    try:
-        pipeline.run().wait_until_finish()
-    except RuntimeError as error:
-        # Runners give a worker's exception as text.
-        if os.strerror(errno.ENOSPC) not in str(error):
-            raise
-        raise OutputError(
-            "There must be room beside the output for the rows themselves, twice, and "
-            f"the sequences. Received: {os.strerror(errno.ENOSPC)} in "
-            f"{job.places.output}"
-        ) from error
-
-
-def default_num_shards(text_bytes: int) -> int:
-    """One shard for each 8 MB up to 32, then one for each 64 MB, at least one."""
-    few = min(_FEW_SHARDS, -(-text_bytes // _SHARD_BYTES))
-    return max(1, few, -(-text_bytes // _LARGE_SHARD_BYTES))
+    build(pipeline, job, parts)
+    run_to_the_end(pipeline, local=is_local(options), output=job.options.output)
 
 
 @contextmanager
@@ -146,12 +149,6 @@ def _spill_directory(places: Places, *, spill: bool) -> Iterator[str | None]:
         yield places.work
 
 
-def _given_points(options: PrepareOptions) -> SplitPoints | None:
-    if options.validation_start is None or options.test_start is None:
-        return None
-    return SplitPoints(options.validation_start, options.test_start)
-
-
 def _read_summary(places: Places) -> dict[str, Any]:
     with FileSystems.open(FileSystems.join(places.work, SUMMARY)) as file:
         return json.loads(file.read())
@@ -159,10 +156,19 @@ def _read_summary(places: Places) -> dict[str, Any]:
 
 def _say_summary(metadata: dict[str, Any], seconds: float) -> None:
     counts = metadata["counts"]
+    dropped = "".join(
+        f"{counts[key]:,} {name}, "
+        for key, name in (
+            ("filtered", "filtered"),
+            ("repeats", "repeats"),
+            ("over_max_user_interactions", "beyond a user's maximum"),
+        )
+        if counts[key]
+    )
     say(
         f"Prepared {counts['rows_read']:,} rows: {counts['rejected']:,} rejected, "
-        f"{counts['duplicates']:,} duplicates, {counts['below_min_interactions']:,} of "
-        f"rare users and items; {metadata['num_users']:,} users, "
-        f"{metadata['num_items']:,} items, {metadata['num_interactions']:,} "
-        f"interactions, in {seconds:.1f} s."
+        f"{counts['duplicates']:,} duplicates, {dropped}"
+        f"{counts['below_min_interactions']:,} of rare users and items; "
+        f"{metadata['num_users']:,} users, {metadata['num_items']:,} items, "
+        f"{metadata['num_interactions']:,} interactions, in {seconds:.1f} s."
     )

@@ -1,27 +1,40 @@
 """Sequences to ``tf.train.Example`` bytes, all users at once and without TensorFlow.
 
 The bytes are those of ``Example.SerializeToString(deterministic=True)``: map entries in
-the order of their keys, packed integers, minimal varints. Sizes are computed inside out
-(payload, list, feature, entry, features) and every part is then written straight to its
+the order of their keys, packed numbers, minimal varints. Sizes are computed inside out
+(values, list, feature, entry, features) and every part is then written straight to its
 place in one buffer.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
 
-from adaptiverec.pipeline.contract import ITEM_IDS, SPLIT, TIMESTAMPS, USER_ID
-from adaptiverec.pipeline.strings import offsets_and_bytes
+from adaptiverec.pipeline.contract import (
+    EVENT_TYPES,
+    EXTRA,
+    ITEM_IDS,
+    RATINGS,
+    SPLIT,
+    TIMESTAMPS,
+    USER_ID,
+)
+from adaptiverec.pipeline.example_features import (
+    BytesFeature,
+    Feature,
+    FloatFeature,
+    Int64Feature,
+)
+from adaptiverec.pipeline.varints import varint_bytes, varint_sizes, write_varints
 
 __all__ = ["Records", "encode_examples"]
 
-_VARINT_BITS = 7
-_MAX_VARINT_BYTES = 10
-# Field number and wire type: every field here is number 1, 2 or 3, length-delimited.
-_FIELD_1, _FIELD_2, _FIELD_3 = b"\x0a", b"\x12", b"\x1a"
+# Field number and wire type: fields 1 and 2, length-delimited.
+_FIELD_1, _FIELD_2 = b"\x0a", b"\x12"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,88 +52,16 @@ class Records:
     lengths: np.ndarray
 
 
-def varint_sizes(values: np.ndarray) -> np.ndarray:
-    """Bytes of each value as a varint.
-
-    Args:
-        values: Integers of shape [n]; negative ones take ten bytes, as in protobuf.
-
-    Returns:
-        int64 of shape [n].
-    """
-    unsigned = values.astype(np.uint64)
-    sizes = np.ones(len(unsigned), np.int64)
-    if not len(unsigned):
-        return sizes
-    bits = _VARINT_BITS
-    largest = int(unsigned.max())
-    while bits < 64 and largest >> bits:
-        sizes += unsigned >= np.uint64(1 << bits)
-        bits += _VARINT_BITS
-    return sizes
-
-
-def write_varints(
-    buffer: np.ndarray, positions: np.ndarray, values: np.ndarray, sizes: np.ndarray
-) -> None:
-    """Writes each value as a varint of its size at its position.
-
-    Args:
-        buffer: uint8, written to.
-        positions: int64 of shape [n].
-        values: Integers of shape [n].
-        sizes: What :func:`varint_sizes` says, int64 of shape [n].
-    """
-    rest = values.astype(np.uint64)
-    positions = positions.copy()
-    more = sizes - 1
-    while len(rest):
-        continues = more > 0
-        low = (rest & np.uint64(0x7F)).astype(np.uint8)
-        buffer[positions] = low | (continues.astype(np.uint8) << 7)
-        if not continues.all():
-            rest, positions, more = (
-                rest[continues],
-                positions[continues],
-                more[continues],
-            )
-        rest = rest >> np.uint64(_VARINT_BITS)
-        positions += 1
-        more = more - 1
-
-
-@dataclasses.dataclass
-class _Feature:
-    """One feature of all records: its key, kind and payload sizes.
-
-    Attributes:
-        key: Name of the feature.
-        kind: The field of Feature it is in: 1 is bytes_list, 3 is int64_list.
-        payload: int64 [num_records], bytes of the values.
-    """
-
-    key: bytes
-    kind: bytes
-    payload: np.ndarray
-
-    def __post_init__(self) -> None:
-        # Feature { kind { field 1: payload } }, in a map entry { 1: key, 2: Feature }.
-        self.list_size = 1 + varint_sizes(self.payload) + self.payload
-        self.feature_size = 1 + varint_sizes(self.list_size) + self.list_size
-        self.head = _FIELD_1 + bytes([len(self.key)]) + self.key
-        self.entry_size = (
-            len(self.head) + 1 + varint_sizes(self.feature_size) + self.feature_size
-        )
-        self.size = 1 + varint_sizes(self.entry_size) + self.entry_size
-
-
 def encode_examples(
     user_ids: pa.Array,
     offsets: np.ndarray,
     items: np.ndarray,
-    times: np.ndarray,
+    times: np.ndarray | None,
     splits: np.ndarray,
     *,
+    ratings: np.ndarray | None = None,
+    event_types: pa.Array | None = None,
+    extras: Mapping[str, pa.Array] | None = None,
     before: int = 0,
     after: int = 0,
 ) -> Records:
@@ -131,50 +72,69 @@ def encode_examples(
         offsets: int64 [num_users + 1]: user u has ``offsets[u]:offsets[u + 1]``, at
             least one interaction.
         items: Integers of shape [n].
-        times: int64 of shape [n].
+        times: int64 of shape [n]; None for none.
         splits: int64 of shape [num_users, 2].
+        ratings: Numbers of shape [n], kept as float32.
+        event_types: String or large_string array [n].
+        extras: The same, by the name of what is passed through.
         before: Bytes of room to leave before each record.
         after: Bytes of room to leave behind each record.
 
     Returns:
         The records, in the order of the users.
     """
-    item_sizes, time_sizes = varint_sizes(items), varint_sizes(times)
-    split_values = splits.reshape(-1)
-    split_sizes = varint_sizes(split_values)
-    pairs = np.arange(0, len(split_values) + 1, 2)
-    id_offsets, id_data = offsets_and_bytes(user_ids)
-    id_offsets = id_offsets.astype(np.int64)
-
-    # In the order of their keys, as deterministic serialisation has them.
-    features = {
-        ITEM_IDS: _Feature(ITEM_IDS.encode(), _FIELD_3, _sums(item_sizes, offsets)),
-        SPLIT: _Feature(SPLIT.encode(), _FIELD_3, _sums(split_sizes, pairs)),
-        TIMESTAMPS: _Feature(TIMESTAMPS.encode(), _FIELD_3, _sums(time_sizes, offsets)),
-        USER_ID: _Feature(USER_ID.encode(), _FIELD_1, np.diff(id_offsets)),
+    num_users = len(user_ids)
+    features: dict[str, Feature] = {
+        USER_ID: BytesFeature(user_ids, np.arange(num_users + 1)),
+        ITEM_IDS: Int64Feature(items, offsets),
+        SPLIT: Int64Feature(splits.reshape(-1), np.arange(0, 2 * num_users + 1, 2)),
     }
-    map_size = sum(feature.size for feature in features.values())
-    lengths = 1 + varint_sizes(map_size) + map_size
+    if times is not None:
+        features[TIMESTAMPS] = Int64Feature(times, offsets)
+    if ratings is not None:
+        features[RATINGS] = FloatFeature(ratings, offsets)
+    if event_types is not None:
+        features[EVENT_TYPES] = BytesFeature(event_types, offsets)
+    for name, values in (extras or {}).items():
+        features[EXTRA + name] = BytesFeature(values, offsets)
+    return _encode(features, num_users, before, after)
+
+
+def _encode(
+    features: Mapping[str, Feature], num_records: int, before: int, after: int
+) -> Records:
+    # In the order of their keys' bytes, as deterministic serialisation has them.
+    entries = [
+        _Entry(key, feature)
+        for key, feature in sorted(
+            (name.encode(), feature) for name, feature in features.items()
+        )
+    ]
+    map_sizes = sum((entry.size for entry in entries), np.zeros(num_records, np.int64))
+    lengths = 1 + varint_sizes(map_sizes) + map_sizes
     room = lengths + before + after
     starts = np.cumsum(room) - room + before
     buffer = np.zeros(int(room.sum()), np.uint8)
-
     writer = _Writer(buffer, starts.copy())
     writer.constant(_FIELD_1)
-    writer.varints(map_size)
-    payload_starts = {key: writer.feature(feature) for key, feature in features.items()}
-
-    for key, values, sizes, bounds in (
-        (ITEM_IDS, items, item_sizes, offsets),
-        (TIMESTAMPS, times, time_sizes, offsets),
-        (SPLIT, split_values, split_sizes, pairs),
-    ):
-        positions = _places(payload_starts[key], sizes, bounds)
-        write_varints(buffer, positions, values, sizes)
-    ones = np.ones(int(id_offsets[-1] - id_offsets[0]), np.int64)
-    positions = _places(payload_starts[USER_ID], ones, id_offsets - id_offsets[0])
-    buffer[positions] = id_data[id_offsets[0] : id_offsets[-1]]
+    writer.varints(map_sizes)
+    for entry in entries:
+        writer.entry(entry)
     return Records(buffer, starts, lengths)
+
+
+class _Entry:
+    """A feature in the map of features: map entry { 1: key, 2: Feature { list } }."""
+
+    def __init__(self, key: bytes, feature: Feature) -> None:
+        self.feature = feature
+        self.list_sizes = feature.list_sizes
+        self.feature_sizes = 1 + varint_sizes(self.list_sizes) + self.list_sizes
+        self.head = _FIELD_1 + varint_bytes(len(key)) + key + _FIELD_2
+        self.entry_sizes = (
+            len(self.head) + varint_sizes(self.feature_sizes) + self.feature_sizes
+        )
+        self.size = 1 + varint_sizes(self.entry_sizes) + self.entry_sizes
 
 
 class _Writer:
@@ -194,33 +154,15 @@ class _Writer:
         write_varints(self._buffer, self._positions, values, sizes)
         self._positions += sizes
 
-    def feature(self, feature: _Feature) -> np.ndarray:
-        """Writes all of a feature but its payload; returns where that begins."""
+    def entry(self, entry: _Entry) -> None:
         self.constant(_FIELD_1)
-        self.varints(feature.entry_size)
-        self.constant(feature.head + _FIELD_2)
-        self.varints(feature.feature_size)
-        self.constant(feature.kind)
-        self.varints(feature.list_size)
-        self.constant(_FIELD_1)
-        self.varints(feature.payload)
-        payload_starts = self._positions.copy()
-        self._positions += feature.payload
-        return payload_starts
-
-
-def _sums(sizes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """The sum of ``sizes[offsets[i]:offsets[i + 1]]`` for every i."""
-    total = np.concatenate(([0], np.cumsum(sizes)))
-    return total[offsets[1:]] - total[offsets[:-1]]
-
-
-def _places(
-    payload_starts: np.ndarray, sizes: np.ndarray, offsets: np.ndarray
-) -> np.ndarray:
-    """Where each value begins: one after the other from its record's payload start."""
-    ends = np.cumsum(sizes)
-    begins = ends - sizes
-    total = np.concatenate(([0], ends))
-    shift = payload_starts - total[offsets[:-1]]
-    return begins + np.repeat(shift, np.diff(offsets))
+        self.varints(entry.entry_sizes)
+        self.constant(entry.head)
+        self.varints(entry.feature_sizes)
+        self.constant(entry.feature.field)
+        self.varints(entry.list_sizes)
+        if entry.feature.heads is not None:
+            self.constant(_FIELD_1)
+            self.varints(entry.feature.heads)
+        entry.feature.write(self._buffer, self._positions)
+        self._positions += entry.feature.sizes

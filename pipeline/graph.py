@@ -1,9 +1,9 @@
 """The steps of the Beam job, put together.
 
-Byte ranges become rows by partition of users, these become the sequences of each
-partition, and these become shards. From the sequences come the item counts and the
-user-item graph, from both the core, and from the core the points of a split by time;
-the shards wait for these. What the driver needs to know in the end goes to one file.
+Parts of files become rows by partition of users, and these become the sequences of each
+partition. From the sequences come the item counts and the user-item graph, from both
+the core, and from the core the points of a split by time. Partitions and core become
+shards, and what the driver needs to know in the end goes to one file.
 """
 
 from __future__ import annotations
@@ -13,50 +13,60 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import AsList, AsSingleton, PCollection
 
-from adaptiverec.pipeline.item_counts import CountItems
-from adaptiverec.pipeline.read_blocks import ByteRange
+from adaptiverec.pipeline.core import Core
+from adaptiverec.pipeline.file_parts import FilePart
+from adaptiverec.pipeline.find_core import (
+    INDEXED,
+    VOCABULARY_FACTS,
+    FindCore,
+    IndexedPartition,
+    IndexItems,
+    Partition,
+)
+from adaptiverec.pipeline.item_counts import CountedItems, CountItems
+from adaptiverec.pipeline.item_table import ItemTable
+from adaptiverec.pipeline.job import EXAMPLES, TALLY, Job, add_up
+from adaptiverec.pipeline.kept_statistics import AddUpStatistics
+from adaptiverec.pipeline.read_rows import ReadRows
+from adaptiverec.pipeline.reject import KeepExamples
+from adaptiverec.pipeline.shard_writer import ShardSummary
 from adaptiverec.pipeline.split import (
+    SplitPoints,
     TimeHistogram,
     TimeRange,
     merge_histograms,
     merge_ranges,
+    points_of_last_days,
     split_points,
 )
+from adaptiverec.pipeline.summary import WriteSummary
 from adaptiverec.pipeline.transforms import (
     ITEMS,
-    TALLY,
-    Core,
-    FindCore,
-    Job,
+    STATISTICS,
+    ByShard,
     KeptTimes,
-    Partition,
-    ReadRange,
     SortPartition,
-    ToGraph,
     WriteShard,
-    WriteSummary,
-    add_up,
 )
-from adaptiverec.pipeline.write_shard import ShardSummary
 
 __all__ = ["build"]
 
 
-def build(pipeline: beam.Pipeline, job: Job, ranges: list[ByteRange]) -> None:
+def build(pipeline: beam.Pipeline, job: Job, parts: list[FilePart]) -> None:
     """Adds the whole job to a pipeline.
 
     Args:
         pipeline: What to add it to.
         job: What the steps need to know.
-        ranges: What to read.
+        parts: What to read.
     """
     blocks = (
         pipeline
-        | "ListRanges" >> beam.Create(ranges, reshuffle=False)
-        | "SpreadRanges" >> beam.Reshuffle()
-        | "ReadRanges"
-        >> beam.ParDo(ReadRange(job))
-        .with_outputs(TALLY, main="blocks")
+        | "ListParts" >> beam.Create(parts, reshuffle=False)
+        | "SpreadParts" >> beam.Reshuffle()
+        | "ReadRows"
+        >> beam.ParDo(ReadRows(job))
+        .with_outputs(TALLY, EXAMPLES, main="blocks")
         .with_output_types(tuple[int, Any])
     )
     # Every partition is there, even without a row: every shard gets written.
@@ -72,52 +82,90 @@ def build(pipeline: beam.Pipeline, job: Job, ranges: list[ByteRange]) -> None:
         .with_outputs(ITEMS, TALLY, main="partitions")
         .with_output_types(Partition)
     )
-    partitions = sequences.partitions
-    item_counts = AsSingleton(
-        sequences[ITEMS]
-        | "CountItems" >> beam.CombineGlobally(CountItems(job.min_item_interactions))
+    counted = sequences[ITEMS] | "CountItems" >> beam.CombineGlobally(
+        CountItems(job.options.min_item_interactions)
     )
-    core = AsSingleton(
-        partitions
-        | "ToGraph"
-        >> beam.ParDo(ToGraph(job), item_counts).with_output_types(
-            tuple[None, Partition]
-        )
+    table = counted | "ItemTable" >> beam.Map(_table)
+    indexed = sequences.partitions | "IndexItems" >> beam.ParDo(
+        IndexItems(job), AsSingleton(table)
+    ).with_outputs(INDEXED, main="graph").with_output_types(tuple[None, Partition])
+    partitions = indexed[INDEXED]
+    found = (
+        indexed.graph
         | "GatherGraph" >> beam.GroupByKey()
-        | "FindCore" >> beam.ParDo(FindCore(job), item_counts).with_output_types(Core)
+        | "FindCore"
+        >> beam.ParDo(FindCore(job), AsSingleton(counted))
+        .with_outputs(VOCABULARY_FACTS, main="core")
+        .with_output_types(Core)
     )
+    core = AsSingleton(found.core)
     points = _split_points(job, partitions, core)
-    shards = partitions | "WriteShards" >> beam.ParDo(
-        WriteShard(job), core, points
-    ).with_output_types(ShardSummary)
+    shards = (
+        partitions
+        | "ByShard"
+        >> beam.ParDo(ByShard(job), core).with_output_types(
+            tuple[int, IndexedPartition]
+        )
+        | "GroupByShard" >> beam.GroupByKey()
+        | "WriteShards"
+        >> beam.ParDo(WriteShard(job), core, points)
+        .with_outputs(STATISTICS, main="shards")
+        .with_output_types(ShardSummary)
+    )
     tally = (
         (blocks[TALLY], sequences[TALLY])
         | "AllTallies" >> beam.Flatten()
         | "AddUp" >> beam.CombineGlobally(add_up)
+    )
+    examples = blocks[EXAMPLES] | "KeepExamples" >> beam.CombineGlobally(KeepExamples())
+    statistics = shards[STATISTICS] | "AddUpStatistics" >> beam.CombineGlobally(
+        AddUpStatistics()
     )
     _ = (
         pipeline
         | "Once" >> beam.Create([None])
         | "WriteSummary"
         >> beam.ParDo(
-            WriteSummary(job), AsSingleton(tally), AsList(shards), core, points
+            WriteSummary(job),
+            AsSingleton(tally),
+            AsSingleton(examples),
+            AsList(shards.shards),
+            AsSingleton(statistics),
+            core,
+            AsSingleton(found[VOCABULARY_FACTS]),
+            points,
         )
     )
 
 
+def _table(counted: CountedItems) -> ItemTable:
+    return counted.table
+
+
 def _split_points(job: Job, partitions: PCollection, core: AsSingleton) -> Any:
     """The points of a split by time: known, not needed, or still to be computed."""
-    if job.split != "time" or job.points is not None:
-        return job.points
-    time_range = AsSingleton(
+    options = job.options
+    if options.split != "time":
+        return None
+    if options.validation_start is not None and options.test_start is not None:
+        return SplitPoints(options.validation_start, options.test_start)
+    time_range = (
         partitions
         | "TimeRanges" >> beam.ParDo(KeptTimes(job), core).with_output_types(TimeRange)
         | "TimeRange" >> beam.CombineGlobally(merge_ranges)
     )
+    if options.validation_days is not None:
+        return AsSingleton(
+            time_range
+            | "PointsOfLastDays"
+            >> beam.Map(points_of_last_days, options.validation_days, options.test_days)
+        )
     return AsSingleton(
         partitions
         | "TimeHistograms"
-        >> beam.ParDo(KeptTimes(job), core, time_range).with_output_types(TimeHistogram)
+        >> beam.ParDo(KeptTimes(job), core, AsSingleton(time_range)).with_output_types(
+            TimeHistogram
+        )
         | "TimeHistogram" >> beam.CombineGlobally(merge_histograms)
         | "SplitPoints" >> beam.Map(split_points)
     )

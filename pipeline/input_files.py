@@ -1,4 +1,4 @@
-"""Which files to read, where their columns are, and which byte ranges to read them in.
+"""Which files to read, how they are written, and which parts to read them in.
 
 All of it happens in the driver before the job starts, so that a wrong path or column
 costs seconds.
@@ -6,28 +6,37 @@ costs seconds.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from pathlib import Path
 
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
-from adaptiverec.common.errors import NotFoundError, StageError
-from adaptiverec.pipeline.options import PrepareOptions
-from adaptiverec.pipeline.parse_lines import Layout
-from adaptiverec.pipeline.read_blocks import (
-    BOM,
-    DAMAGE,
-    ByteRange,
-    compression_of,
-    open_decompressed,
+from adaptiverec.common.errors import InvalidValueError, NotFoundError, StageError
+from adaptiverec.pipeline import avro_rows, parquet_rows
+from adaptiverec.pipeline.columns import is_required, wanted_columns
+from adaptiverec.pipeline.file_parts import DamagedFileError, FilePart, Form
+from adaptiverec.pipeline.inspect_text import (
+    TextFile,
+    inspect_csv,
+    inspect_json,
+    missing_keys,
 )
+from adaptiverec.pipeline.options import PrepareOptions, is_pattern
+from adaptiverec.pipeline.time_patterns import check_pattern
 
 __all__ = ["InputFile", "find_files", "split_into_ranges"]
 
-# A header longer than this is no header.
-_MAX_FIRST_LINE = 1 << 20
+# Arrow's names.
+_COMPRESSIONS = {"none": None, "gzip": "gzip", "bzip2": "bz2", "zstd": "zstd"}
+_COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".zstd": "zstd"}
+_FORMATS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".parquet": "parquet",
+    ".avro": "avro",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,39 +47,53 @@ class InputFile:
         number: Its place in the sorted list of input files.
         path: Its path.
         num_bytes: Its size as stored.
-        data_start: Byte offset, when decompressed, of the first line after the header.
-        layout: Where its columns are; None where it holds no rows.
+        data_start: Byte offset, when decompressed, of the first row of a text file.
+        form: How it is written; None where it holds no rows.
+        row_groups: Bytes and rows of each row group, in Parquet.
     """
 
     number: int
     path: str
     num_bytes: int
     data_start: int
-    layout: Layout | None
+    form: Form | None
+    row_groups: tuple[tuple[int, int], ...] = ()
 
     @property
     def compressed(self) -> bool:
-        """Whether it must be read from its beginning."""
-        return compression_of(self.path) is not None
+        """Whether one worker must read it from its beginning."""
+        return self.form is not None and self.form.is_read_whole
 
 
 def find_files(options: PrepareOptions) -> list[InputFile]:
-    """Matches the input patterns and reads the header of every file.
+    """Matches the input patterns and looks into every file.
 
     Returns:
         The files, sorted by path; one that several patterns match is there once.
 
     Raises:
+        InvalidValueError: A file, or the pattern of its times, is not what it can be
+            read as.
         NotFoundError: A pattern matches no file, or a file lacks a column.
-        StageError: A compressed file cannot be decompressed.
+        StageError: A file is damaged at its beginning.
     """
+    if options.time_column is not None and is_pattern(options.time_format):
+        check_pattern(options.time_format)
     sizes: dict[str, int] = {}
     for pattern in options.input:
         sizes.update(_match(pattern))
-    return [
-        _inspect(number, path, sizes[path], options)
+    keys: list[frozenset[str]] = []
+    files = [
+        _inspect(number, path, sizes[path], options, keys)
         for number, path in enumerate(sorted(sizes))
     ]
+    if any(keys):
+        known = frozenset().union(*keys)
+        for field, column in wanted_columns(options).items():
+            # Not every object, nor every file, need have a value of these.
+            if not is_required(field) and column not in known:
+                raise missing_keys(field, column, known, "any of the files")
+    return files
 
 
 def _match(pattern: str) -> dict[str, int]:
@@ -97,95 +120,87 @@ def _match(pattern: str) -> dict[str, int]:
 
 
 def _inspect(
-    number: int, path: str, num_bytes: int, options: PrepareOptions
+    number: int,
+    path: str,
+    num_bytes: int,
+    options: PrepareOptions,
+    keys: list[frozenset[str]],
 ) -> InputFile:
+    """Looks into a file, and notes the keys of its objects if it has any."""
+    name, compression = _uncompressed_name(path, options.compression)
+    kind = options.format
+    if kind == "auto":
+        kind = _FORMATS.get(Path(name).suffix, "csv")
+        if kind in ("parquet", "avro") and compression is not None:
+            raise InvalidValueError(
+                "Parquet and Avro files are compressed within and must not be so as a "
+                f"whole. Received: {path}"
+            )
+    if not num_bytes:
+        return InputFile(number, path, 0, 0, None)
+    wanted = wanted_columns(options)
     try:
-        line, start, end = _first_line(path)
-    except DAMAGE as error:
+        if kind == "parquet":
+            groups = tuple(parquet_rows.inspect_parquet(path, wanted))
+            form = parquet_rows.FORM
+            return InputFile(number, path, num_bytes, 0, form, groups)
+        if kind == "avro":
+            avro_rows.inspect_avro(path, wanted)
+            return InputFile(number, path, num_bytes, 0, avro_rows.FORM)
+        inspect = inspect_json if kind == "jsonl" else inspect_csv
+        found: TextFile = inspect(path, compression, options)
+    except DamagedFileError as error:
         raise StageError(
             f"An input file must be readable to its end. Received: {path} ({error})"
         ) from error
-    if not line:
-        return InputFile(number, path, num_bytes, end, None)
-    if len(line) > _MAX_FIRST_LINE:
-        raise NotFoundError(
-            "The first line of an input file must be a row of at most "
-            f"{_MAX_FIRST_LINE} bytes. Received: {path}"
-        )
-    # Latin-1 cannot fail; a header name that is not UTF-8 is just not found.
-    try:
-        text = line.decode()
-    except UnicodeDecodeError:
-        text = line.decode("latin-1")
-    (names,) = csv.reader([text], delimiter=options.delimiter)
-    layout = Layout(
-        options.delimiter,
-        len(names),
-        *(
-            _position(option, getattr(options, option), names, options.header, path)
-            for option in ("user_column", "item_column", "time_column")
-        ),
-    )
-    return InputFile(number, path, num_bytes, end if options.header else start, layout)
+    keys.append(found.keys)
+    return InputFile(number, path, num_bytes, found.data_start, found.form)
 
 
-def _first_line(path: str) -> tuple[bytes, int, int]:
-    """The first line that is not blank, and the offsets of its start and its end."""
-    start = 0
-    with open_decompressed(path) as file:
-        while raw := file.readline(_MAX_FIRST_LINE + 2):
-            end = start + len(raw)
-            if start == 0 and raw.startswith(BOM):
-                raw = raw[len(BOM) :]
-                start = len(BOM)
-            line = raw.rstrip(b"\r\n")
-            if line:
-                return line, start, end
-            start = end
-    return b"", start, start
+def _uncompressed_name(path: str, compression: str) -> tuple[str, str | None]:
+    """A file's name without what says that it is compressed, and how it is."""
+    name = path.lower()
+    by_name = None
+    for extension, known in _COMPRESSED.items():
+        if name.endswith(extension):
+            name, by_name = name.removesuffix(extension), known
+            break
+    return name, by_name if compression == "auto" else _COMPRESSIONS[compression]
 
 
-def _position(
-    option: str, column: str, names: list[str], header: bool, path: str
-) -> int:
-    if not header:
-        if int(column) < len(names):
-            return int(column)
-        raise NotFoundError(
-            f"`{option}` must be a position from 0 to {len(names) - 1}, since the "
-            f"first line has {len(names)} fields. Received: {column!r} for {path}"
-        )
-    if names.count(column) == 1:
-        return names.index(column)
-    problem = "is there more than once" if column in names else "is not there"
-    raise NotFoundError(
-        f"`{option}` must name one column of every file; the columns are "
-        f"{', '.join(map(repr, names))}. Received: {column!r}, which {problem}, for "
-        f"{path}"
-    )
-
-
-def split_into_ranges(file: InputFile, block_bytes: int) -> list[ByteRange]:
-    """The byte ranges to read a file in, one for the whole of a compressed file."""
-    layout = file.layout
-    if layout is None:
+def split_into_ranges(file: InputFile, block_bytes: int) -> list[FilePart]:
+    """The parts to read a file in, one where it must be read from its beginning."""
+    form = file.form
+    if form is None:
         return []
 
-    def byte_range(start: int, end: int | None, stored_bytes: int) -> ByteRange:
-        return ByteRange(
+    def part(start: int, end: int | None, stored_bytes: int, row: int = 0) -> FilePart:
+        return FilePart(
             file.number,
             file.path,
+            form,
             start,
             end,
-            layout,
             first=start == file.data_start,
             stored_bytes=stored_bytes,
+            first_row=row,
         )
 
+    if form.format == "parquet":
+        parts = []
+        start = first_row = stored_bytes = num_rows = 0
+        for group, (group_bytes, group_rows) in enumerate(file.row_groups):
+            stored_bytes += group_bytes
+            num_rows += group_rows
+            if stored_bytes >= block_bytes or group == len(file.row_groups) - 1:
+                parts.append(part(start, group + 1, stored_bytes, first_row))
+                start, first_row = group + 1, first_row + num_rows
+                stored_bytes = num_rows = 0
+        return parts
     if file.compressed:
-        return [byte_range(file.data_start, None, file.num_bytes)]
+        return [part(file.data_start, None, file.num_bytes)]
     return [
-        byte_range(start, end, end - start)
+        part(start, end, end - start)
         for start in range(file.data_start, file.num_bytes, block_bytes)
         for end in [min(start + block_bytes, file.num_bytes)]
     ]

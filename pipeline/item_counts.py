@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from adaptiverec.pipeline.item_table import ItemTable
 from adaptiverec.pipeline.sequences import Sequences
 
-__all__ = ["CountItems", "ItemCounts"]
+__all__ = ["CountItems", "CountedItems", "ItemCounts"]
 
 # Merging costs as much as what is merged, so small pieces wait until they add up.
 _MERGE_AT = 16
@@ -50,8 +51,22 @@ def _merge(pieces: list[ItemCounts]) -> ItemCounts:
     return ItemCounts(encoded.dictionary, counts)
 
 
+class CountedItems(NamedTuple):
+    """The items of the whole log that are not too rare.
+
+    Attributes:
+        item_ids: String array [num_items], ascending by their bytes.
+        counts: int64 of shape [num_items].
+        table: Where each of them is in ``item_ids``.
+    """
+
+    item_ids: pa.Array
+    counts: np.ndarray
+    table: ItemTable
+
+
 class CountItems(beam.CombineFn):
-    """Adds up item counts; the result has the items by the bytes of their ids.
+    """Adds up item counts, to :class:`CountedItems`.
 
     Args:
         minimum: Items with fewer interactions are left out of the result: whatever is
@@ -80,11 +95,16 @@ class CountItems(beam.CombineFn):
     def compact(self, accumulator: list[ItemCounts]) -> list[ItemCounts]:  # noqa: D102
         return [_merge(accumulator)] if accumulator else []
 
-    def extract_output(self, accumulator: list[ItemCounts]) -> ItemCounts:  # noqa: D102
-        if not accumulator:
-            return ItemCounts(pa.array([], pa.string()), np.zeros(0, np.int64))
-        ids, counts = _merge(accumulator)
-        enough = counts >= self._minimum
-        ids, counts = ids.filter(pa.array(enough)), counts[enough]
+    def extract_output(  # noqa: D102
+        self, accumulator: list[ItemCounts]
+    ) -> CountedItems:
+        empty = ItemCounts(pa.array([], pa.string()), np.zeros(0, np.int64))
+        all_ids, all_counts = _merge([*accumulator, empty])
+        listed = np.full(len(all_ids), -1, np.int32)
+        enough = np.flatnonzero(all_counts >= self._minimum)
+        ids = all_ids.take(pa.array(enough))
         order = pc.array_sort_indices(ids)
-        return ItemCounts(ids.take(order), counts[order.to_numpy()])
+        by_bytes = enough[order.to_numpy()]
+        listed[by_bytes] = np.arange(len(by_bytes), dtype=np.int32)
+        table = ItemTable.of(all_ids, listed)
+        return CountedItems(ids.take(order), all_counts[by_bytes], table)

@@ -1,4 +1,4 @@
-"""The content of ``metadata.json``, and the checks that the numbers agree.
+"""The content of ``metadata.json``.
 
 There is no wall-clock time in it: the same rows and options give the same bytes.
 """
@@ -11,13 +11,17 @@ from typing import Any
 
 from adaptiverec.common.errors import StageError
 from adaptiverec.pipeline import contract
+from adaptiverec.pipeline.accounting import (
+    check_rejected_fraction,
+    check_shards,
+    count_rows,
+)
+from adaptiverec.pipeline.base_vocabulary import BaseVocabulary
 from adaptiverec.pipeline.input_files import InputFile
 from adaptiverec.pipeline.options import PrepareOptions, format_time
 
 __all__ = ["make_metadata"]
 
-_REJECTED = "rejected: "
-_DAMAGED = "damaged: "
 _SUMS = (
     "num_users",
     "num_interactions",
@@ -26,122 +30,103 @@ _SUMS = (
     "num_test_instances",
     "num_users_without_targets",
 )
+_POINTS = ("start_time", "end_time", "validation_start", "test_start")
+_LENGTHS = ("validation_days", "test_days")
+_MICROSECONDS_PER_DAY = 86_400_000_000
 
 
 def make_metadata(
     summary: dict[str, Any],
     options: PrepareOptions,
-    num_shards: int,
     files: list[InputFile],
+    base: BaseVocabulary | None,
 ) -> dict[str, Any]:
     """Makes the metadata of a run.
 
     Args:
         summary: What the job wrote for the driver.
         options: What was asked for.
-        num_shards: The number of shards that it came to.
         files: The input files.
+        base: The base vocabulary, if there is one.
 
     Returns:
-        The metadata, ready for JSON.
+        The metadata, as JSON has it.
 
     Raises:
-        StageError: An input file is damaged, nothing is left, the numbers do not agree,
-            or a split by time has no points.
+        StageError: An input file is damaged, too many rows were rejected, nothing is
+            left, the numbers do not agree, or a split by time has no points.
     """
-    shards, tally = summary["shards"], summary["tally"]
+    shards = summary["shards"]
     sums = {key: sum(shard[key] for shard in shards) for key in _SUMS}
-    counts, by_reason = _count(tally, sums["num_interactions"])
-    _check(counts, by_reason, shards, tally, num_shards)
-    shard_files = [
-        {key: shard[key] for key in ("file", "num_users", "sha256")} for shard in shards
-    ]
-    filled = [shard for shard in shards if shard["num_users"]]
+    counts = count_rows(summary["tally"], sums["num_interactions"])
+    check_rejected_fraction(counts, summary["examples"], options.max_rejected_fraction)
+    check_shards(summary)
+    lengths = [length for length, _ in summary["sequence_lengths"]]
     return {
         "schema_version": contract.SCHEMA_VERSION,
         "producer": f"adaptiverec {version('adaptiverec')}",
         "num_users": sums["num_users"],
         "num_items": summary["num_items"],
         **{key: sums[key] for key in _SUMS[1:]},
-        "rejected": counts["rejected"],
-        "rejected_by_reason": by_reason,
-        "counts": counts,
-        "time_range": {
-            "first": format_time(min(shard["first"] for shard in filled)),
-            "last": format_time(max(shard["last"] for shard in filled)),
-        },
+        "rejected": counts.totals["rejected"],
+        "rejected_by_reason": counts.rejected_by_reason,
+        "filtered_by_rule": counts.filtered_by_rule,
+        "counts": counts.totals,
+        "time_range": _time_range(shards, options),
         "split": _split(options, summary["points"]),
         "sequence_length": {
-            "min": min(shard["min_length"] for shard in filled),
+            "min": min(lengths),
             "mean": sums["num_interactions"] / sums["num_users"],
-            "max": max(shard["max_length"] for shard in filled),
+            "max": max(lengths),
         },
-        "configuration": _configuration(options, num_shards),
+        "id_normalization": {
+            "trim": options.trim_ids,
+            "lowercase": options.lowercase_ids,
+        },
+        "configuration": _configuration(options, summary["num_shards"]),
         "input_files": [{"path": file.path, "bytes": file.num_bytes} for file in files],
-        "vocabulary": {
-            "file": contract.VOCABULARY,
-            "size": summary["num_items"],
-            "sha256": summary["vocabulary_sha256"],
+        "vocabulary": _vocabulary(summary, base),
+        "popularity": {
+            "file": contract.POPULARITY,
+            "sha256": summary["popularity_sha256"],
         },
-        "shards": shard_files,
+        "compression": options.output_compression,
+        "shards": [
+            {
+                key: shard[key]
+                for key in ("file", "num_users", "sha256", "content_sha256")
+            }
+            for shard in shards
+        ],
         "fingerprint": contract.fingerprint(
-            summary["vocabulary_sha256"], [shard["sha256"] for shard in shards]
+            summary["vocabulary"]["sha256"],
+            [shard["content_sha256"] for shard in shards],
         ),
     }
 
 
-def _count(tally: dict[str, int], kept: int) -> tuple[dict[str, int], dict[str, int]]:
-    by_reason = {
-        key.removeprefix(_REJECTED): count
-        for key, count in sorted(tally.items())
-        if key.startswith(_REJECTED)
-    }
-    rows_read = tally.get("rows_read", 0)
-    rejected = sum(by_reason.values())
-    duplicates = tally.get("duplicates", 0)
-    sorted_rows = tally.get("sorted", 0)
+def _time_range(
+    shards: list[dict[str, Any]], options: PrepareOptions
+) -> dict[str, str] | None:
+    if options.time_column is None:
+        return None
+    filled = [shard for shard in shards if shard["num_users"]]
     return {
-        "rows_read": rows_read,
-        "rejected": rejected,
-        "duplicates": duplicates,
-        "below_min_interactions": sorted_rows - kept,
-        "kept": kept,
-    }, by_reason
+        "first": format_time(min(shard["first"] for shard in filled)),
+        "last": format_time(max(shard["last"] for shard in filled)),
+    }
 
 
-def _check(
-    counts: dict[str, int],
-    by_reason: dict[str, int],
-    shards: list[dict[str, Any]],
-    tally: dict[str, int],
-    num_shards: int,
-) -> None:
-    damaged = [
-        key.removeprefix(_DAMAGED) for key in sorted(tally) if key.startswith(_DAMAGED)
-    ]
-    if damaged:
-        raise StageError(
-            f"An input file must be readable to its end. Received: {'; '.join(damaged)}"
-        )
-    rest = dict(counts)
-    rows_read = rest.pop("rows_read")
-    files = [shard["file"] for shard in shards]
-    expected = [contract.shard_name(n, num_shards) for n in range(num_shards)]
-    if rows_read != sum(rest.values()) or min(rest.values()) < 0 or files != expected:
-        raise StageError(
-            "Every row read must be rejected, a duplicate, dropped or kept, and every "
-            "shard written once; the runner lost or repeated data. Received: "
-            f"{counts} and {len(files)} of {num_shards} shards"
-        )
-    if not counts["kept"]:
-        reasons = ", ".join(f"{why}: {count:,}" for why, count in by_reason.items())
-        raise StageError(
-            "At least one interaction must be left to write. Received: rows read "
-            f"{rows_read:,}, rejected {counts['rejected']:,}"
-            + (f" ({reasons})" if reasons else "")
-            + f", duplicates {counts['duplicates']:,}, of rare users and items "
-            f"{counts['below_min_interactions']:,}"
-        )
+def _vocabulary(summary: dict[str, Any], base: BaseVocabulary | None) -> dict[str, Any]:
+    facts = dict(summary["vocabulary"])
+    described = {
+        "file": contract.VOCABULARY,
+        "size": summary["num_items"],
+        "sha256": facts.pop("sha256"),
+    }
+    if base is not None:
+        described["base"] = {"source": base.source, "sha256": base.sha256, **facts}
+    return described
 
 
 def _split(options: PrepareOptions, points: list[int] | None) -> dict[str, Any]:
@@ -165,10 +150,14 @@ def _split(options: PrepareOptions, points: list[int] | None) -> dict[str, Any]:
 def _configuration(options: PrepareOptions, num_shards: int) -> dict[str, Any]:
     configuration = dataclasses.asdict(options)
     del configuration["output"]
-    # As JSON has them.
-    for name in ("input", "beam_options"):
-        configuration[name] = list(configuration[name])
-    for name in ("validation_start", "test_start"):
-        if configuration[name] is not None:
-            configuration[name] = format_time(configuration[name])
+    for name, value in configuration.items():
+        if value is None:
+            continue
+        if name in _POINTS:
+            configuration[name] = format_time(value)
+        elif name in _LENGTHS:
+            configuration[name] = value / _MICROSECONDS_PER_DAY
+        elif isinstance(value, tuple):
+            # As JSON has them.
+            configuration[name] = list(value)
     return {**configuration, "num_shards": num_shards}

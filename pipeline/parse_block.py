@@ -1,4 +1,4 @@
-"""A block of whole lines to typed columns: all at once, or with care if that fails.
+"""A block of delimited text to a batch: all at once, or with care if that fails.
 
 pyarrow's CSV reader parses a clean block in one go. It has one answer to anything
 unexpected, which is to refuse the whole block; and where it does not refuse, it may
@@ -9,104 +9,128 @@ The two give the same columns wherever both succeed.
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pyarrow as pa
 
 from adaptiverec.pipeline import timestamps
-from adaptiverec.pipeline.parse_lines import (
-    INTERACTIONS,
-    Layout,
-    Rejects,
-    ends_inside_quotes,
-    has_bad_ids,
-    parse_lines,
-    read_columns,
-)
+from adaptiverec.pipeline.delimiters import with_stand_in
+from adaptiverec.pipeline.file_parts import CsvForm
+from adaptiverec.pipeline.interactions import ORDER, RATING, TIME
+from adaptiverec.pipeline.options import PrepareOptions
+from adaptiverec.pipeline.parse_lines import parse_lines, read_columns
+from adaptiverec.pipeline.quoting import ends_inside_quotes
+from adaptiverec.pipeline.records import Joins, records_of
+from adaptiverec.pipeline.reject import ParsedRows, Rejects
+from adaptiverec.pipeline.row_rules import RowRules
+from adaptiverec.pipeline.transcode import TextBlock
 
-__all__ = ["BlockParser", "ParsedBlock"]
+__all__ = ["BlockParser"]
 
-_NEWLINE, _RETURN = 10, 13
-
-
-@dataclasses.dataclass(frozen=True)
-class ParsedBlock:
-    """The rows of a block.
-
-    Attributes:
-        batch: The good rows, of schema ``INTERACTIONS``.
-        rejects: The bad ones.
-    """
-
-    batch: pa.RecordBatch
-    rejects: Rejects
-
-    @property
-    def rows_read(self) -> int:
-        """Good and bad rows together."""
-        return self.batch.num_rows + len(self.rejects.lines)
+_NEWLINE, _RETURN = b"\n\r"
 
 
 class BlockParser:
     """Parses blocks of whole lines; remembers which type of times worked last.
 
     Args:
-        time_format: As in ``prepare``.
+        options: What ``prepare`` was asked for.
+        rules: What makes a row good.
     """
 
-    def __init__(self, time_format: str) -> None:
-        self._time_format = time_format
-        self._types = list(timestamps.column_types(time_format))
+    def __init__(self, options: PrepareOptions, rules: RowRules) -> None:
+        self._time_format = options.time_format
+        self._rules = rules
+        self._time_types = list(timestamps.column_types(options.time_format))
 
-    def parse(self, data: bytes, layout: Layout) -> ParsedBlock:
+    def parse(
+        self, block: TextBlock, form: CsvForm, joins: Joins | None = None
+    ) -> ParsedRows:
         """Parses a block.
 
         Args:
-            data: Whole lines; the last may lack its line break.
-            layout: Where the columns are.
-
-        Returns:
-            The rows; offsets of rejected ones count from the start of ``data``.
+            block: Whole lines; the last may lack its line break.
+            form: How they are written.
+            joins: Which lines belong together; by default every line is a row.
         """
-        if lines_stand_alone(data, layout.delimiter):
-            for kind in tuple(self._types):
-                batch = self._parse_at_once(data, layout, kind)
-                if batch is not None:
-                    # The next block most likely looks like this one.
-                    self._types.remove(kind)
-                    self._types.insert(0, kind)
-                    return ParsedBlock(batch, Rejects())
-        return ParsedBlock(*parse_lines(data, layout, self._time_format))
+        replaced = with_stand_in(block.data, form.delimiter.encode())
+        if replaced is not None:
+            batch = self._parse_at_once(*replaced, form, joins)
+            if batch is not None:
+                return ParsedRows(batch, Rejects(), block.offset)
+        return parse_lines(block, form, self._rules, joins)
 
     def _parse_at_once(
-        self, data: bytes, layout: Layout, kind: pa.DataType
+        self, data: bytes, delimiter: bytes, form: CsvForm, joins: Joins | None
     ) -> pa.RecordBatch | None:
-        try:
-            users, items, column = read_columns(data, layout, pa.string(), kind)
-        except pa.ArrowInvalid:
+        if joins is None:
+            if not lines_stand_alone(data, delimiter, form.quote.encode()):
+                return None
+        elif joins.unclosed.any() or has_lone_returns(data):
             return None
-        if column.null_count or not has_filled_lines(data, len(column)):
+        columns = self._read(data, form, delimiter)
+        if columns is None:
             return None
-        if has_bad_ids(users) or has_bad_ids(items):
+        num_rows = len(next(iter(columns.values())))
+        if joins is None or not joins.follows.any():
+            if not has_filled_lines(data, num_rows):
+                return None
+        else:
+            ended = data if data.endswith(b"\n") else data + b"\n"
+            if num_rows != len(records_of(ended, joins).starts):
+                return None
+        times = columns.get(dict(form.positions).get(TIME, -1))
+        if times is not None and not timestamps.is_exact(times, self._time_format):
             return None
-        times = timestamps.from_column(column, self._time_format)
-        if times is None:
-            return None
-        return pa.record_batch([users, items, pa.array(times)], schema=INTERACTIONS)
+        judged = self._rules.judge(
+            {field: columns[position] for field, position in form.positions}
+        )
+        # A bad row still has to be found in its line.
+        return judged.batch if judged.reasons is None else None
+
+    def _read(
+        self, data: bytes, form: CsvForm, delimiter: bytes
+    ) -> dict[int, pa.Array] | None:
+        for kind in tuple(self._time_types):
+            types: dict[int, pa.DataType] = {}
+            wanted = {ORDER: pa.int64(), RATING: pa.float64(), TIME: kind}
+            for field, position in form.positions:
+                # A column that is wanted for two things is read as text.
+                twice = position in types
+                types[position] = (
+                    pa.string() if twice else wanted.get(field, pa.string())
+                )
+            try:
+                columns = read_columns(data, form, delimiter, types)
+            except pa.ArrowInvalid as error:
+                if "conversion error" in str(error):
+                    # Another type may do.
+                    continue
+                return None
+            # The next block most likely looks like this one.
+            self._time_types.remove(kind)
+            self._time_types.insert(0, kind)
+            return columns
+        return None
 
 
-def lines_stand_alone(data: bytes, delimiter: str) -> bool:
+def lines_stand_alone(data: bytes, delimiter: bytes, quote: bytes) -> bool:
     """Whether lines end at line feeds alone, and the last one outside of quotes.
 
     The CSV reader also ends lines at a lone carriage return, and by itself closes a
     quote that is still open at the end.
     """
-    if b"\r" in data and data.count(b"\r") != data.count(b"\r\n"):
+    if has_lone_returns(data):
         return False
+    if not quote:
+        return True
     stripped = data.rstrip(b"\r\n")
     last_line = stripped[stripped.rfind(b"\n") + 1 :]
-    return not ends_inside_quotes(last_line, delimiter)
+    return not ends_inside_quotes(last_line, delimiter, quote)
+
+
+def has_lone_returns(data: bytes) -> bool:
+    """Whether a carriage return is not followed by a line feed."""
+    return b"\r" in data and data.count(b"\r") != data.count(b"\r\n")
 
 
 def has_filled_lines(data: bytes, expected: int) -> bool:

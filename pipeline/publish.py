@@ -7,7 +7,10 @@ files are moved one by one with the marker last, and readers insist on the marke
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
+import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,10 +22,27 @@ from apache_beam.io.filesystems import FileSystems
 from adaptiverec.common.errors import OutputError, OutputExistsError
 from adaptiverec.common.files import staged_directory
 from adaptiverec.common.progress import say
-from adaptiverec.pipeline.contract import MARKER, REJECTED_DIRECTORY
+from adaptiverec.pipeline.contract import (
+    MARKER,
+    METADATA,
+    POPULARITY,
+    REJECTED_DIRECTORY,
+    REPORT,
+    VOCABULARY,
+)
 from adaptiverec.pipeline.output_files import Places, create_whole
 
-__all__ = ["is_remote", "staged_output", "write_file"]
+__all__ = ["is_remote", "out_of_room", "staged_output", "write_file"]
+
+# What a full disk, a quota, and a limit on the size of files say.
+_OUT_OF_ROOM = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)))
+
+# The order in which files are moved to their place, where it matters.
+_RANK = {METADATA: 0, MARKER: 2}
+_PUBLISHED = re.compile(
+    "|".join(map(re.escape, (METADATA, VOCABULARY, POPULARITY, REPORT)))
+    + rf"|sequences-[^/]*|{re.escape(REJECTED_DIRECTORY)}/[^/]*"
+)
 
 
 @contextmanager
@@ -39,6 +59,34 @@ def staged_output(output: str) -> Iterator[Places]:
         OutputExistsError: ``output`` is there already.
         OutputError: ``output`` cannot be written.
     """
+    try:
+        with _staged(output) as places:
+            yield places
+    except OSError as error:
+        no_room = out_of_room(error, output)
+        if no_room is None:
+            raise
+        raise no_room from error
+
+
+def out_of_room(error: BaseException, output: str) -> OutputError | None:
+    """What to raise instead of an error, if there was no room for what was written.
+
+    Args:
+        error: The error, or one that quotes it, as runners do.
+        output: The output, for the message.
+    """
+    reason = next((text for text in _OUT_OF_ROOM if text in str(error)), None)
+    if reason is None or isinstance(error, OutputError):
+        return None
+    return OutputError(
+        "There must be room beside the output for the rows themselves, twice, and the "
+        f"sequences. Received: {reason} in {output}"
+    )
+
+
+@contextmanager
+def _staged(output: str) -> Iterator[Places]:
     if is_remote(output):
         with _staged_elsewhere(output) as places:
             yield places
@@ -81,10 +129,10 @@ def _staged_elsewhere(output: str) -> Iterator[Places]:
     output = output.rstrip("/")
     try:
         parent, name = FileSystems.split(output)
-        if _files_below(output):
-            raise OutputExistsError(
-                "The output must not exist yet, since nothing is ever overwritten. "
-                f"Received: {output}"
+        if _leftovers(output):
+            say(
+                f"Note: {output} is not whole: it was left by a run that was killed "
+                "while it published. It will be replaced."
             )
         staging = FileSystems.join(parent, f".{name}.incomplete-{uuid.uuid4().hex[:8]}")
         places = Places(staging)
@@ -103,10 +151,12 @@ def _staged_elsewhere(output: str) -> Iterator[Places]:
         ) from error
     try:
         yield places
+        _delete(_leftovers(output))
         work = FileSystems.join(places.work, "")
         sources = [path for path in _files_below(staging) if not path.startswith(work)]
-        # The marker tells readers that all the rest is there.
-        sources.sort(key=lambda path: path.endswith("/" + MARKER))
+        # The marker tells readers that all the rest is there. What comes first tells
+        # the next run whose files these are, if there is no marker.
+        sources.sort(key=lambda path: _RANK.get(path[len(staging) + 1 :], 1))
         for source in sources:
             target = output + source[len(staging) :]
             with contextlib.suppress(BeamIOError, OSError):
@@ -115,7 +165,35 @@ def _staged_elsewhere(output: str) -> Iterator[Places]:
             FileSystems.rename([source], [target])
     finally:
         with contextlib.suppress(BeamIOError, OSError):
+            # Not all stores know a directory to delete, nor all a file in one.
+            _delete(_files_below(staging))
+        with contextlib.suppress(BeamIOError, OSError):
             FileSystems.delete([staging])
+
+
+def _leftovers(output: str) -> list[str]:
+    """The files of a run that was killed while it moved them to ``output``.
+
+    Raises:
+        OutputExistsError: There is anything else.
+    """
+    files = _files_below(output)
+    names = {path[len(output) + 1 :] for path in files}
+    if files and (
+        METADATA not in names
+        or MARKER in names
+        or not all(_PUBLISHED.fullmatch(name) for name in names)
+    ):
+        raise OutputExistsError(
+            "The output must not exist yet, since nothing is ever overwritten. "
+            f"Received: {output}"
+        )
+    return files
+
+
+def _delete(files: list[str]) -> None:
+    if files:
+        FileSystems.delete(files)
 
 
 def _files_below(directory: str) -> list[str]:

@@ -1,150 +1,81 @@
-"""Byte ranges of files to blocks of whole lines.
+"""Parts of text files to blocks of whole lines, in UTF-8.
 
-A line belongs to the range that its first byte is in. Compressed files cannot be
-entered in the middle: one worker streams each of them and cuts it into blocks.
+A line belongs to the part that its first byte is in. Some files cannot be entered in
+the middle, such as compressed ones: one worker streams each of them and cuts it into
+blocks.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any
 
-import pyarrow as pa
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
+from adaptiverec.pipeline.file_parts import (
+    DAMAGE,
+    DamagedFileError,
+    FilePart,
+    TextForm,
+    open_decompressed,
+    open_raw,
+)
+from adaptiverec.pipeline.transcode import TextBlock, transcode
 
-from adaptiverec.pipeline.parse_lines import Layout
-
-__all__ = [
-    "BOM",
-    "DAMAGE",
-    "ByteRange",
-    "compression_of",
-    "open_decompressed",
-    "read_blocks",
-]
-
-BOM = b"\xef\xbb\xbf"
-# What a damaged or truncated compressed file raises.
-DAMAGE = (OSError, EOFError, zlib.error)
-_COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2"}
+__all__ = ["read_blocks"]
 
 
-@dataclasses.dataclass(frozen=True)
-class ByteRange:
-    """A part of a file.
-
-    Attributes:
-        file_number: The file's place in the list of input files.
-        path: The file.
-        start: Offset of the first byte; of the decompressed file.
-        end: Offset behind the last byte, or None for the rest of a compressed file.
-        layout: Where the file's columns are.
-        first: Whether a line begins at ``start``.
-        stored_bytes: How much of the file as stored this is, about.
-    """
-
-    file_number: int
-    path: str
-    start: int
-    end: int | None
-    layout: Layout
-    first: bool
-    stored_bytes: int
-
-
-def compression_of(path: str) -> str | None:
-    """Arrow's name of a file's compression, told by its extension."""
-    for extension, name in _COMPRESSIONS.items():
-        if path.lower().endswith(extension):
-            return name
-    return None
-
-
-@contextmanager
-def open_raw(path: str) -> Iterator[BinaryIO]:
-    """Opens a file as it is stored."""
-    file = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
-    try:
-        yield file
-    finally:
-        file.close()
-
-
-@contextmanager
-def open_decompressed(path: str) -> Iterator[Any]:
-    """Opens a file for reading its content; damage raises one of ``DAMAGE``."""
-    with open_raw(path) as raw:
-        name = compression_of(path)
-        if name is None:
-            yield raw
-            return
-        # Arrow's decompressor, unlike Beam's, notices a file that was cut off.
-        with pa.CompressedInputStream(pa.PythonFile(raw, "r"), name) as stream:
-            yield _Lines(stream)
-
-
-class _Lines:
-    """Adds ``readline`` to an Arrow stream, for the few lines before the rows."""
-
-    def __init__(self, stream: pa.NativeFile) -> None:
-        self._stream = stream
-        self._ahead = b""
-
-    def read(self, size: int) -> bytes:
-        data, self._ahead = self._ahead[:size], self._ahead[size:]
-        return data + self._stream.read(size - len(data))
-
-    def readline(self, limit: int) -> bytes:
-        line = self.read(limit)
-        end = line.find(b"\n") + 1
-        if end:
-            line, self._ahead = line[:end], line[end:] + self._ahead
-        return line
-
-
-def read_blocks(byte_range: ByteRange, block_bytes: int) -> Iterator[tuple[int, bytes]]:
-    """Reads the lines of a byte range.
+def read_blocks(
+    part: FilePart, form: TextForm, block_bytes: int
+) -> Iterator[TextBlock]:
+    """Reads the lines of a part.
 
     Args:
-        byte_range: What to read.
-        block_bytes: About how much to read at a time from a compressed file.
+        part: What to read.
+        form: How its file is written.
+        block_bytes: About how much to read at a time from a file that is streamed.
 
     Yields:
-        ``(offset, data)``: whole lines, and the offset of their first byte in the file.
+        Whole lines.
 
     Raises:
-        OSError, EOFError, zlib.error: The file cannot be read or decompressed.
+        DamagedFileError: The file cannot be decompressed to its end.
+        OSError: The file cannot be read.
     """
-    if byte_range.end is None:
-        yield from _stream(byte_range, block_bytes)
+    if part.end is None:
+        try:
+            for offset, data in _stream(part, form, block_bytes):
+                yield transcode(data, offset, form.encoding)
+        except DAMAGE as error:
+            if form.compression is None:
+                raise
+            raise DamagedFileError(str(error)) from error
         return
-    with open_raw(byte_range.path) as file:
-        start = byte_range.start
-        if not byte_range.first:
+    with open_raw(part.path) as file:
+        start = part.start
+        if not part.first:
             # The line before may end exactly here; if not, its rest is not ours.
             file.seek(start - 1)
             start += len(file.readline()) - 1
         else:
             file.seek(start)
-        if start >= byte_range.end:
+        if start >= part.end:
             return
-        data = file.read(byte_range.end - start)
+        data = file.read(part.end - start)
         if not data.endswith(b"\n"):
             data += file.readline()
     if data:
-        yield start, data
+        yield transcode(data, start, form.encoding)
 
 
-def _stream(byte_range: ByteRange, block_bytes: int) -> Iterator[tuple[int, bytes]]:
-    with open_decompressed(byte_range.path) as file:
-        offset = len(file.read(byte_range.start))
+def _stream(
+    part: FilePart, form: TextForm, block_bytes: int
+) -> Iterator[tuple[int, bytes]]:
+    with open_decompressed(part.path, form.compression) as file:
+        offset = len(_read(file, part.start))
         rest = [b""]
-        while data := file.read(block_bytes):
-            cut = data.rfind(b"\n") + 1
+        # Lines of characters of several bytes are found from whole characters only.
+        size = -(-block_bytes // form.encoding.unit) * form.encoding.unit
+        while data := _read(file, size):
+            cut = form.encoding.last_line_end(data)
             rest.append(data[:cut])
             if not cut:
                 # A line longer than a block.
@@ -157,3 +88,12 @@ def _stream(byte_range: ByteRange, block_bytes: int) -> Iterator[tuple[int, byte
         block = b"".join(rest)
         if block:
             yield offset, block
+
+
+def _read(file: Any, size: int) -> bytes:
+    """As many bytes as asked for, or all there are; a stream may give them in pieces."""
+    pieces = []
+    while size and (piece := file.read(size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -2,19 +2,27 @@
 
 Where all workers share a disk (the local runner), a batch is spilled to a file and only
 its handle goes through Beam, which keeps the job's memory small. On any other runner
-the batch itself travels, as Arrow IPC bytes. The steps see neither: they ``put`` a
-batch and ``get`` it back.
+rows travel from the reading to the sorting, as Arrow IPC bytes, since that is what a
+runner's own shuffle is for. What comes after is gathered by shard, or as a whole, and a
+runner makes one element of what it gathers: so it lies in files on the file system of
+the output, and handles travel. The steps see nothing of it: they ``put`` a batch and
+``get`` it back.
 """
 
 from __future__ import annotations
 
 import uuid
 from pathlib import Path
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 import pyarrow as pa
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
 
-__all__ = ["Handle", "Shuffle"]
+__all__ = ["ROWS", "Handle", "Shuffle"]
+
+# The kind of batches that the reading puts aside.
+ROWS = "rows"
 
 # The bytes themselves, or (path, offset, length).
 Handle: TypeAlias = bytes | tuple[str, int, int]
@@ -26,10 +34,16 @@ class Shuffle:
     Args:
         directory: Where to leave batches in files, on a disk that all workers share;
             None lets them travel.
+        shared: Where to leave what had better not travel then, on a file system that
+            all workers share and that Beam knows; None lets that travel too.
+
+    Attributes:
+        directory: As given.
     """
 
-    def __init__(self, directory: str | None) -> None:
-        self._directory = directory
+    def __init__(self, directory: str | None, shared: str | None = None) -> None:
+        self.directory = directory
+        self._shared = shared
 
     def put(self, batches: list[pa.RecordBatch], kind: str) -> list[Handle]:
         """Puts batches aside, all in one file if they are spilled.
@@ -41,29 +55,48 @@ class Shuffle:
         Returns:
             The handle of each.
         """
-        if self._directory is None:
+        name = f"{kind}-{uuid.uuid4().hex}"
+        if self.directory is not None:
+            path = str(Path(self.directory) / name)
+            with Path(path).open("wb") as file:
+                return _write(batches, path, file)
+        if self._shared is None or kind == ROWS:
             return [_to_ipc(batch).to_pybytes() for batch in batches]
-        path = str(Path(self._directory) / f"{kind}-{uuid.uuid4().hex}")
-        handles: list[Handle] = []
-        offset = 0
-        with Path(path).open("wb") as file:
-            for batch in batches:
-                length = file.write(memoryview(_to_ipc(batch)))
-                handles.append((path, offset, length))
-                offset += length
-        return handles
+        path = FileSystems.join(self._shared, name)
+        with FileSystems.create(
+            path, compression_type=CompressionTypes.UNCOMPRESSED
+        ) as file:
+            return _write(batches, path, file)
 
     def get(self, handle: Handle) -> pa.RecordBatch:
         """The batch behind a handle."""
+        with pa.ipc.open_stream(self._bytes_of(handle)) as reader:
+            return reader.read_next_batch()
+
+    def _bytes_of(self, handle: Handle) -> bytes:
         if isinstance(handle, bytes):
-            data = handle
-        else:
-            path, offset, length = handle
+            return handle
+        path, offset, length = handle
+        if self.directory is not None:
             with Path(path).open("rb") as file:
                 file.seek(offset)
-                data = file.read(length)
-        with pa.ipc.open_stream(data) as reader:
-            return reader.read_next_batch()
+                return file.read(length)
+        with FileSystems.open(
+            path, compression_type=CompressionTypes.UNCOMPRESSED
+        ) as file:
+            file.seek(offset)
+            return file.read(length)
+
+
+def _write(batches: list[pa.RecordBatch], path: str, file: BinaryIO) -> list[Handle]:
+    handles: list[Handle] = []
+    offset = 0
+    for batch in batches:
+        data = _to_ipc(batch)
+        file.write(memoryview(data))
+        handles.append((path, offset, len(data)))
+        offset += len(data)
+    return handles
 
 
 def _to_ipc(batch: pa.RecordBatch) -> pa.Buffer:

@@ -14,6 +14,7 @@ __all__ = [
     "TimeRange",
     "merge_histograms",
     "merge_ranges",
+    "points_of_last_days",
     "split_points",
     "split_sequences",
 ]
@@ -131,3 +132,23 @@ def split_points(histogram: TimeHistogram | None) -> SplitPoints | None:
         int(np.searchsorted(passed, -(-tenths * total // 10))) + 1 for tenths in (8, 9)
     ]
     return SplitPoints(*(histogram.first + edge * histogram.width for edge in edges))
+
+
+def points_of_last_days(
+    time_range: TimeRange | None, validation: int, test: int
+) -> SplitPoints | None:
+    """The points that make the last part of a time range the test part.
+
+    The test part is ``(last - test, last]``, so that it is ``test`` microseconds long
+    and ends with the last time there is; the validation part is the ``validation``
+    microseconds before it.
+
+    Args:
+        time_range: The times there are; None stands for none at all.
+        validation: Length of the validation part in microseconds.
+        test: Length of the test part in microseconds.
+    """
+    if time_range is None:
+        return None
+    test_start = time_range.last - test + 1
+    return SplitPoints(test_start - validation, test_start)

@@ -29,23 +29,25 @@ def _header(length: int) -> bytes:
     return packed + struct.pack("<I", _mask(google_crc32c.value(packed)))
 
 
-def fill_frames(buffer: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> bytes:
+def fill_frames(
+    buffer: np.ndarray, starts: np.ndarray, lengths: np.ndarray
+) -> memoryview:
     """Frames records that already lie in place, with room around each.
 
     Args:
-        buffer: uint8: for each record ``HEADER_BYTES`` of room, its data, and
-            ``FOOTER_BYTES`` of room, and nothing else.
+        buffer: uint8, written to: for each record ``HEADER_BYTES`` of room, its data,
+            and ``FOOTER_BYTES`` of room, and nothing else.
         starts: Where each record's data begins; integers of shape [num_records].
         lengths: The length of each record's data.
 
     Returns:
-        The content of the file.
+        The content of the file, which is the buffer itself.
     """
-    records = buffer.tobytes()
-    file = bytearray(records)
+    # The checksum is taken of immutable bytes alone, hence the copy.
+    file, records = buffer.data, buffer.tobytes()
     crc32c, pack_into = google_crc32c.value, struct.pack_into
     for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
         end = start + length
         file[start - HEADER_BYTES : start] = _header(length)
         pack_into("<I", file, end, _mask(crc32c(records[start:end])))
-    return bytes(file)
+    return file

@@ -426,7 +426,7 @@ WRONG = {
     "data of another schema version": (
         "train --data {here}/old --output {here}/out",
         1,
-        "The prepared data must have schema_version 1; run `adaptiverec prepare` of this "
+        "The prepared data must have schema_version 2; run `adaptiverec prepare` of this "
         "release again. Received: 0 in {here}/old/metadata.json",
     ),
     "a seed below 0": (

@@ -116,7 +116,7 @@ def test_help_and_wrong_options_wait_for_no_library() -> None:
 def test_a_command_is_the_function(name) -> None:
     signature = inspect.signature(FUNCTIONS[name])
     options = options_of(name)
-    extra = {"config"} if name == "train" else set()
+    extra = {"config"} if name in ("prepare", "train") else set()
     assert set(options) == set(signature.parameters) | extra
     for parameter in signature.parameters.values():
         option = options[parameter.name]
@@ -379,6 +379,27 @@ def test_every_option_can_be_in_the_file_as_a_run_writes_it(config) -> None:
     given = parse(*TRAIN, *config(values))
     for name, value in values.items():
         assert given.get(name) == value
+
+
+def test_options_of_prepare_come_from_a_file_too(config) -> None:
+    values = {
+        "input": ["a.csv", "b.csv.gz"],
+        "output": "out",
+        "user_column": "user",
+        "item_column": "item",
+        "time_column": "when",
+        "time_format": "%d/%m/%Y",
+        "event_types": ["buy", "cart"],
+        "min_rating": 3.5,
+        "delimiter": "\t",
+        "quote": "",
+        "header": False,
+        "base_vocabulary": None,
+        "beam_options": ["--runner=FlinkRunner"],
+    }
+    given = parse("prepare", *config(values), "--output", "elsewhere")
+    expected = {**values, "output": "elsewhere"}
+    assert {name: given.get(name) for name in expected} == expected
 
 
 def test_an_empty_file_says_nothing(config) -> None:

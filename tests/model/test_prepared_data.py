@@ -55,7 +55,7 @@ def test_half_written(copy, name) -> None:
 def test_another_schema_version(copy) -> None:
     rewrite_metadata(copy, schema_version=99)
     with pytest.raises(
-        ContractError, match="must have schema_version 1;.*Received: 99"
+        ContractError, match="must have schema_version 2;.*Received: 99"
     ):
         PreparedData.open(str(copy))
 

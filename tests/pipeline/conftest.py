@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ class User:
     times: list[int]
     train_end: int
     validation_end: int
+    # The features that are there on request, by name.
+    kept: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -52,7 +56,8 @@ def _read(directory: Path) -> Prepared:
     for shard in metadata["shards"]:
         ids = []
         path = str(directory / shard["file"])
-        for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+        compression = "GZIP" if path.endswith(".gz") else ""
+        for record in tf.data.TFRecordDataset(path, compression).as_numpy_iterator():
             feature = tf.train.Example.FromString(record).features.feature
             (user_id,) = feature["user_id"].bytes_list.value
             train_end, validation_end = feature["split"].int64_list.value
@@ -63,6 +68,12 @@ def _read(directory: Path) -> Prepared:
                 list(feature["timestamps"].int64_list.value),
                 train_end,
                 validation_end,
+                {
+                    name: list(value.float_list.value)
+                    or [text.decode() for text in value.bytes_list.value]
+                    for name, value in feature.items()
+                    if name in ("ratings", "event_types") or name.startswith("extra/")
+                },
             )
         shards.append(ids)
     rejected = [
@@ -98,3 +109,60 @@ def log(tmp_path: Path) -> Iterator[Callable[..., str]]:
         return str(path)
 
     return write
+
+
+@dataclasses.dataclass
+class Rows:
+    """What the first step of the job reads, without Beam around it."""
+
+    good: list[dict[str, Any]]
+    # Offset, reason and text of each.
+    rejected: list[tuple[int, str, str]]
+    num_parts: int
+    num_blocks: int
+
+
+def _read_rows(*paths: Path | str, block_bytes: int = 1 << 20, **given: Any) -> Rows:
+    from adaptiverec.pipeline import prepare
+    from adaptiverec.pipeline.input_files import find_files, split_into_ranges
+    from adaptiverec.pipeline.interactions import schema_of
+    from adaptiverec.pipeline.options import PrepareOptions
+    from adaptiverec.pipeline.read_rows import PartReader
+
+    parameters = inspect.signature(prepare).parameters
+    options = PrepareOptions.checked(
+        **{
+            **{name: parameter.default for name, parameter in parameters.items()},
+            "input": [str(path) for path in paths],
+            "output": "out",
+            "user_column": "user",
+            "item_column": "item",
+            "time_column": "time",
+            **given,
+        }
+    )
+    files = find_files(options)
+    parts = [part for file in files for part in split_into_ranges(file, block_bytes)]
+    # As on a cluster.
+    parts = pickle.loads(pickle.dumps(parts))
+    reader = PartReader(options, block_bytes)
+    rows = Rows([], [], len(parts), 0)
+    for part in parts:
+        for parsed in reader.read(part):
+            assert parsed.batch.schema == schema_of(options)
+            parsed.batch.validate(full=True)
+            assert not any(column.null_count for column in parsed.batch.columns)
+            assert parsed.rows_read == parsed.batch.num_rows + len(parsed.rejects.rows)
+            rows.good += parsed.batch.to_pylist()
+            rejects = parsed.rejects
+            rows.rejected += zip(
+                rejects.offsets, rejects.reasons, rejects.rows, strict=True
+            )
+            rows.num_blocks += 1
+    return rows
+
+
+@pytest.fixture(scope="session")
+def read_rows() -> Callable[..., Rows]:
+    """Reads files by options of ``prepare``; the columns are user, item and time."""
+    return _read_rows

@@ -1,24 +1,49 @@
 import csv
+import dataclasses
+import inspect
 import io
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from adaptiverec.pipeline import parse_block, parse_lines
+from adaptiverec.pipeline import parse_block, parse_lines, prepare, quoting
+from adaptiverec.pipeline.file_parts import CsvForm
+from adaptiverec.pipeline.options import PrepareOptions
 from adaptiverec.pipeline.parse_block import BlockParser
-from adaptiverec.pipeline.parse_lines import Layout
+from adaptiverec.pipeline.reject import Rejects
+from adaptiverec.pipeline.row_rules import RowRules
+from adaptiverec.pipeline.transcode import TextBlock, TextEncoding
 
-LAYOUT = Layout(",", 4, 0, 1, 3)
+UTF8 = TextEncoding("utf-8")
+POSITIONS = (("user", 0), ("item", 1), ("time", 3))
+FORM = CsvForm("csv", None, UTF8, ",", '"', False, 4, POSITIONS)
+DEFAULTS = {
+    name: parameter.default
+    for name, parameter in inspect.signature(prepare).parameters.items()
+}
+
+
+def options(**given):
+    columns = {"user_column": "u", "item_column": "i", "time_column": "t"}
+    files = {"input": ["x"], "output": "y"}
+    return PrepareOptions.checked(**{**DEFAULTS, **columns, **files, **given})
+
+
+def parse(data, form=FORM, **given):
+    chosen = options(**given)
+    parser = BlockParser(chosen, RowRules(chosen))
+    return parser.parse(TextBlock.at(data, 0), form)
+
+
+def careful(data, form=FORM, **given):
+    rules = RowRules(options(**given))
+    parsed = parse_lines.parse_lines(TextBlock.at(data, 0), form, rules)
+    return rows(parsed.batch), parsed.rejects
 
 
 def rows(batch):
     return [tuple(row.values()) for row in batch.to_pylist()]
-
-
-def careful(data, layout=LAYOUT):
-    batch, rejects = parse_lines.parse_lines(data, layout, "s")
-    return rows(batch), rejects
 
 
 @pytest.mark.parametrize(
@@ -49,17 +74,17 @@ def careful(data, layout=LAYOUT):
 @pytest.mark.parametrize("ending", [b"\n", b"\r\n"])
 def test_a_bad_row_is_named_and_leaves_its_neighbours_alone(line, reason, ending):
     data = b"a,b,c,1" + ending + line + ending + b'"d, e",f,g,2' + ending
-    parsed = BlockParser("s").parse(data, LAYOUT)
+    parsed = parse(data)
     assert rows(parsed.batch) == [("a", "b", 1_000_000), ("d, e", "f", 2_000_000)]
     assert parsed.rejects.reasons == [reason]
-    assert parsed.rejects.lines == [line]
+    assert parsed.rejects.rows == [line.decode("utf-8", "backslashreplace")]
     assert parsed.rejects.offsets == [7 + len(ending)]
     assert parsed.rows_read == 3
 
 
 def test_only_the_columns_that_are_needed_must_be_text():
     data = b"u,i,caf\xe9,1\n"
-    assert rows(BlockParser("s").parse(data, LAYOUT).batch) == [("u", "i", 1_000_000)]
+    assert rows(parse(data).batch) == [("u", "i", 1_000_000)]
 
 
 def test_ids_stay_as_they_are():
@@ -72,13 +97,13 @@ def test_ids_stay_as_they_are():
         ('a"b', "\u00e9", 3_000_000),
         ('5" pipe', "0x1", 4_000_000),
     ]
-    assert rows(BlockParser("s").parse(data, LAYOUT).batch) == expected
+    assert rows(parse(data).batch) == expected
     assert careful(data)[0] == expected
 
 
 def test_a_quoted_line_break_is_two_rejected_rows():
     data = b'a,b,c,1\nu,i,"two\nlines",5\nd,e,f,2\n'
-    parsed = BlockParser("s").parse(data, LAYOUT)
+    parsed = parse(data)
     assert [user for user, _, _ in rows(parsed.batch)] == ["a", "d"]
     assert parsed.rejects.reasons == [
         "quote not closed in its line",
@@ -88,9 +113,9 @@ def test_a_quoted_line_break_is_two_rejected_rows():
 
 def test_an_open_quote_at_the_end_is_rejected_wherever_the_block_ends():
     line = b'u,i,1,"open\n'
-    layout = Layout(",", 4, 0, 1, 2)
+    form = dataclasses.replace(FORM, positions=(("user", 0), ("item", 1), ("time", 2)))
     for data in (line, line + b"\n\n", line[:-1], line + b"a,b,2,c\n"):
-        parsed = BlockParser("s").parse(data, layout)
+        parsed = parse(data, form)
         assert parsed.rejects.reasons == ["quote not closed in its line"]
 
 
@@ -100,17 +125,17 @@ def test_an_open_quote_at_the_end_is_rejected_wherever_the_block_ends():
 )
 def test_blank_lines_are_no_rows(data):
     expected = [("a", "b", 1_000_000)] if b"a" in data else []
-    parsed = BlockParser("s").parse(data, LAYOUT)
+    parsed = parse(data)
     assert rows(parsed.batch) == expected
     assert parsed.rows_read == len(expected)
-    assert careful(data) == (expected, parse_lines.Rejects())
+    assert careful(data) == (expected, Rejects())
 
 
 @pytest.mark.parametrize("delimiter", ["\t", "|", ";", "^", "-", "]", " ", "\\", "."])
 def test_any_delimiter(delimiter):
-    layout = Layout(delimiter, 4, 0, 1, 3)
+    form = dataclasses.replace(FORM, delimiter=delimiter)
     data = f'u,x\nu,i,"a{delimiter}b",1\n'.replace(",", delimiter).encode()
-    parsed = BlockParser("s").parse(data, layout)
+    parsed = parse(data, form)
     assert rows(parsed.batch) == [("u", "i", 1_000_000)]
     assert parsed.rejects.reasons == ["wrong number of fields"]
 
@@ -130,7 +155,7 @@ line = st.one_of(
 def test_a_block_at_once_is_its_lines_one_by_one(lines, ending, ended):
     """Whatever the lines are: the block's result is that of each line by itself."""
     data = ending.join(lines).encode() + (ending.encode() if ended else b"")
-    parsed = BlockParser("s").parse(data, LAYOUT)
+    parsed = parse(data)
     expected_rows, expected_rejects = [], []
     offset = 0
     for text in data.split(b"\n"):
@@ -139,20 +164,20 @@ def test_a_block_at_once_is_its_lines_one_by_one(lines, ending, ended):
         expected_rejects += [
             (offset + at, reason, row)
             for at, reason, row in zip(
-                rejects.offsets, rejects.reasons, rejects.lines, strict=True
+                rejects.offsets, rejects.reasons, rejects.rows, strict=True
             )
         ]
         offset += len(text) + 1
     assert rows(parsed.batch) == expected_rows
     got = parsed.rejects
-    assert list(zip(got.offsets, got.reasons, got.lines, strict=True)) == (
+    assert list(zip(got.offsets, got.reasons, got.rows, strict=True)) == (
         expected_rejects
     )
 
 
 @given(st.text('a",', max_size=12))
 def test_fields_are_counted_as_the_standard_library_does(text):
-    is_open = parse_lines.ends_inside_quotes(text.encode(), ",")
+    is_open = quoting.ends_inside_quotes(text.encode(), b",", b'"')
     # A strict reader raises where a quote is still open at the end of its input.
     try:
         parsed = list(csv.reader(io.StringIO(text), strict=False))
@@ -162,7 +187,10 @@ def test_fields_are_counted_as_the_standard_library_does(text):
     in_quotes = open_by_hand(text)
     assert is_open == in_quotes
     if not is_open and parsed and text:
-        assert parse_lines._count_fields(text.encode(), ",") == len(parsed[0])
+        line = text.encode()
+        assert quoting.count_fields(line, b",", b'"') == len(parsed[0])
+        fields = quoting.split_fields(line, b",", b'"')
+        assert [field.decode() for field in fields] == parsed[0]
 
 
 def open_by_hand(text):
@@ -187,10 +215,15 @@ def test_the_quick_way_is_taken_for_clean_blocks(monkeypatch):
         raise AssertionError("the careful way was taken")
 
     monkeypatch.setattr(parse_block, "parse_lines", never)
-    parser = BlockParser("s")
     for data in (
         b"a,b,c,1\r\n\r\n",
         b'"a, b",b c,"x",2.5\n',
         '\u00e9,i,"5"" pipe",3'.encode(),
     ):
-        assert parser.parse(data, LAYOUT).rows_read == 1
+        assert parse(data).rows_read == 1
+
+
+def test_a_missing_time_among_decimals():
+    parsed = parse(b"a,b,c,1.5\nd,e,f,\n")
+    assert rows(parsed.batch) == [("a", "b", 1_500_000)]
+    assert parsed.rejects.reasons == ["time is missing"]

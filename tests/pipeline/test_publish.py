@@ -54,8 +54,11 @@ class StoreFileSystem(LocalFileSystem):
         super().rename(map_all(self, sources), map_all(self, destinations))
 
     def delete(self, paths):
-        for path in paths:
-            shutil.rmtree(self._local(path))
+        for path in map_all(self, paths):
+            if Path(path).is_dir():
+                shutil.rmtree(path)
+            else:
+                Path(path).unlink()
 
 
 def map_all(store, paths):
@@ -115,6 +118,57 @@ def test_nothing_is_overwritten_or_left(store, log):
     with pytest.raises(errors.StageError):
         run(path, min_user_interactions=9)
     assert list((store / "bucket").iterdir()) == []
+
+
+def test_what_a_killed_run_left_is_replaced(store, log, capsys):
+    path = log("user,item,time\na,x,1\n,x,2\n")
+    out = store / "bucket" / "out"
+    expected = run(path)
+    whole = {name: name.read_bytes() for name in out.rglob("*") if name.is_file()}
+    # As if it had been killed before it moved its last files.
+    (out / "_SUCCESS").unlink()
+    (out / "vocabulary.txt").unlink()
+    (out / "rejected" / "left.jsonl").write_text("of another version")
+    assert run(path) == expected
+    assert "bucket/out is not whole" in capsys.readouterr().err
+    assert {n: n.read_bytes() for n in out.rglob("*") if n.is_file()} == whole
+
+
+@pytest.mark.parametrize("mine", ["metadata.json", "notes.txt", "sequences-1.txt"])
+def test_what_is_not_certainly_ours_stays(store, log, mine):
+    path = log("user,item,time\na,x,1\n")
+    out = store / "bucket" / "out"
+    if mine != "sequences-1.txt":
+        # A whole output, or one with another file beside it.
+        run(path)
+    if mine == "notes.txt":
+        (out / "_SUCCESS").unlink()
+    (out / "rejected").mkdir(parents=True, exist_ok=True)
+    (out / mine).write_text("mine")
+    with pytest.raises(errors.OutputExistsError):
+        run(path)
+    assert (out / mine).read_text() == "mine"
+
+
+def test_a_run_that_was_faster_wins(store, log, monkeypatch):
+    from adaptiverec.pipeline import driver
+
+    path = log("user,item,time\na,x,1\n")
+    write = driver.write_file
+    others = []
+
+    def write_and_be_overtaken(places, name, data):
+        write(places, name, data)
+        if name == "_SUCCESS" and not others:
+            others.append(places)
+            others.append(run(path))
+
+    monkeypatch.setattr(driver, "write_file", write_and_be_overtaken)
+    with pytest.raises(errors.OutputExistsError):
+        run(path, num_shards=3)
+    out = store / "bucket" / "out"
+    assert len(list(out.glob("sequences-*"))) == len(others[1]["shards"]) == 1
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 
 def test_a_log_in_the_store(store, tmp_path):

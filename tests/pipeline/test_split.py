@@ -9,6 +9,7 @@ from adaptiverec.pipeline.split import (
     TimeRange,
     merge_histograms,
     merge_ranges,
+    points_of_last_days,
     split_points,
     split_sequences,
 )
@@ -85,3 +86,42 @@ def test_extreme_times(values):
         np.array(values),
         SplitPoints(validation, test),
     )
+
+
+def test_last_days():
+    # Days are given in microseconds. Of the times 0 to 9, the last 3 are the test's and
+    # the 4 before them are for validation.
+    points = points_of_last_days(TimeRange(0, 9), 4, 3)
+    assert points == (3, 7)
+    assert ends_of(list(range(10)), points) == (3, 7)
+    # A log shorter than its last days has nothing to train on.
+    points = points_of_last_days(TimeRange(5, 9), 40, 3)
+    assert ends_of([5, 6, 7, 8, 9], points) == (0, 2)
+    assert points_of_last_days(None, 1, 1) is None
+
+
+def ends_of(times, points):
+    train, validation = split_sequences(
+        "time", np.array([0, len(times)]), np.array(times), points
+    )
+    return train[0], validation[0]
+
+
+@given(
+    st.lists(st.integers(-100, 100), min_size=1),
+    st.integers(1, 60),
+    st.integers(1, 60),
+)
+def test_last_days_are_as_long_as_they_say(values, validation, test):
+    values.sort()
+    last = values[-1]
+    points = points_of_last_days(TimeRange(values[0], last), validation, test)
+    train_end, validation_end = ends_of(values, points)
+    assert values[validation_end:] == [v for v in values if v > last - test]
+    assert values[:train_end] == [v for v in values if v <= last - test - validation]
+
+
+def test_last_days_before_the_first_time_a_number_holds():
+    lowest = -(2**63)
+    points = points_of_last_days(TimeRange(lowest, lowest), 10, 10)
+    assert ends_of([lowest], points) == (0, 0)
