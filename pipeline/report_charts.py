@@ -148,7 +148,8 @@ def draw_activity(
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
         axes.xaxis.grid(visible=False)
         if days[0] > _FIRST_DAY and days[-1] < _LAST_DAY:
-            locator = AutoDateLocator(minticks=3, maxticks=6)
+            # With fewer ticks at most, it has no spacing for some ranges, and warns.
+            locator = AutoDateLocator(minticks=3, maxticks=7)
             axes.xaxis.set_major_locator(locator)
             axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
             axes.set_xlabel("UTC")

@@ -601,3 +601,14 @@ def test_percent(part, whole, expected):
 )
 def test_a_length_of_time(seconds, expected):
     assert text.in_words(seconds) == expected.replace(" ", "\xa0")
+
+
+@pytest.mark.parametrize("days", [0.01, 0.1, 1, 2.5, 31, 62, 89, 400, 1_000, 5_000])
+def test_activity_over_any_time_has_ticks(days):
+    from adaptiverec.pipeline.report_charts import draw_activity
+
+    minutes = round(days * 24 * 60)
+    bins = {NEW_YEAR * 60 + minute: 1 for minute in {0, minutes // 3, minutes}}
+    # A warning of matplotlib's would fail the test.
+    svg = draw_activity(statistics.group_activity(60, bins), [], "t", "d")
+    assert svg.count("<text") >= 5
