@@ -23,6 +23,7 @@ from adaptiverec.pipeline.find_core import BASE_VOCABULARY
 from adaptiverec.pipeline.graph import build
 from adaptiverec.pipeline.input_files import InputFile, find_files, split_into_ranges
 from adaptiverec.pipeline.job import Job
+from adaptiverec.pipeline.memory import keep_for_reuse
 from adaptiverec.pipeline.metadata import make_metadata
 from adaptiverec.pipeline.options import PrepareOptions
 from adaptiverec.pipeline.output_files import Places
@@ -77,6 +78,8 @@ def run_job(
         use_all_cores=text_bytes > _BLOCKS_FOR_THREADS * block_bytes,
     )
     parts = [part for file in files for part in split_into_ranges(file, block_bytes)]
+    if is_local(beam_options):
+        keep_for_reuse()
     if spill is None:
         spill = is_local(beam_options)
     with (

@@ -137,25 +137,25 @@ def test_killed_at_every_step_on_a_store(log, tmp_path, kill_at_every_step, ever
 
 
 PREPARE = """
-import json, signal, sys
+import json, resource, signal, sys
 from adaptiverec.pipeline import prepare
 # As in a terminal; a shell's background jobs, and what they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-print("imported", flush=True)
+resource.setrlimit(resource.RLIMIT_FSIZE, [int(sys.argv[2])] * 2)
+print("started", flush=True)
 prepare(**json.loads(sys.argv[1]))
 """
 
 
-def start(options, **kwargs):
-    """``prepare`` in a process group of its own, past its imports."""
+def start(options, file_size=resource.RLIM_INFINITY):
+    """``prepare`` in a process group of its own, past its first imports."""
     process = subprocess.Popen(
-        [sys.executable, "-c", PREPARE, json.dumps(options)],
+        [sys.executable, "-c", PREPARE, json.dumps(options), str(file_size)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        **kwargs,
     )
-    assert process.stdout.readline() == b"imported\n"
+    assert process.stdout.readline() == b"started\n"
     return process
 
 
@@ -239,7 +239,7 @@ def test_an_interrupted_run_cleans_up(large_log, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
 
 
-def fails_for_room(options, tmp_path, received, **kwargs):
+def fails_for_room(options, received, **kwargs):
     """Runs into a limit; gives nothing but a message."""
     output = Path(options["output"])
     before = sorted(output.parent.iterdir())
@@ -256,12 +256,8 @@ def fails_for_room(options, tmp_path, received, **kwargs):
 @pytest.mark.parametrize("kilobytes", [1, 3000])
 def test_a_limit_on_the_size_of_files(large_log, tmp_path, kilobytes):
     """Reached by whatever is largest: metadata and rejects, spilled rows, a shard."""
-
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes << 10, kilobytes << 10))
-
     options = {"input": [large_log], **COLUMNS, "output": str(tmp_path / "out")}
-    fails_for_room(options, tmp_path, "File too large", preexec_fn=limit)
+    fails_for_room(options, "File too large", file_size=kilobytes << 10)
 
 
 @pytest.mark.parametrize("kilobytes", [5000])
@@ -274,6 +270,6 @@ def test_a_full_disk(large_log, tmp_path, kilobytes):
         pytest.skip("mounting a small file system is not allowed here")
     try:
         options = {"input": [large_log], **COLUMNS, "output": str(disk / "out")}
-        fails_for_room(options, tmp_path, "No space left on device")
+        fails_for_room(options, "No space left on device")
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)

@@ -7,7 +7,6 @@ pool of Python workers there, at one name and port that means another pool to ea
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import shutil
@@ -236,6 +235,9 @@ class Cluster:
         return "".join(f"{key}: {value}\n" for key, value in lines.items())
 
     def _spawn(self, name: str, command: list[str]) -> None:
+        # Else a cluster would outlive tests that are killed themselves.
+        if shutil.which("setpriv"):
+            command = ["setpriv", "--pdeathsig", "KILL", *command]
         # The pools start whatever `python` is on the path.
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         with (self.logs / f"{name}.log").open("ab") as log:
@@ -246,7 +248,6 @@ class Cluster:
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, "PATH": path},
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
             )
 
     def _kill(self, name: str) -> None:
@@ -254,12 +255,6 @@ class Cluster:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def _die_with_parent() -> None:
-    """Else a cluster would outlive tests that are killed themselves."""
-    set_parent_death_signal = 1
-    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
 def wait_until(

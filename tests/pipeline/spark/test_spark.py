@@ -6,10 +6,8 @@ stand in ``pom.xml``. Python runs in this process.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -87,6 +85,12 @@ def job_endpoint(jars: Path, tmp_path: Path) -> Iterator[str]:
     with log.open("wb") as said:
         process = subprocess.Popen(
             [
+                # It must not outlive tests that are killed themselves.
+                *(
+                    ["setpriv", "--pdeathsig", "KILL"]
+                    if shutil.which("setpriv")
+                    else []
+                ),
                 *("java", "-Xmx1g", *OPENS),
                 *("-Dspark.driver.host=127.0.0.1", "-Dspark.ui.enabled=false"),
                 *("-Dspark.driver.bindAddress=127.0.0.1", "-cp", f"{jars}/*"),
@@ -97,7 +101,6 @@ def job_endpoint(jars: Path, tmp_path: Path) -> Iterator[str]:
             ],
             stdout=said,
             stderr=said,
-            preexec_fn=die_with_parent,
         )
     try:
         deadline = time.monotonic() + 90
@@ -110,12 +113,6 @@ def job_endpoint(jars: Path, tmp_path: Path) -> Iterator[str]:
         process.kill()
         process.wait()
         print(log.read_text()[-20_000:])
-
-
-def die_with_parent() -> None:
-    """Else it would outlive tests that are killed themselves."""
-    set_parent_death_signal = 1
-    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
 def listens(port: int) -> bool:
