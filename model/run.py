@@ -74,6 +74,7 @@ class Run:
                 "vocabulary_sha256": data.metadata["vocabulary"]["sha256"],
                 "num_items": data.num_items,
                 "split": data.metadata["split"],
+                "id_normalization": data.metadata["id_normalization"],
             },
         }
         run = cls(path, record)
@@ -138,6 +139,11 @@ class Run:
     def fingerprint(self) -> str:
         """The SHA-256 of `model.keras`."""
         return sha256_of_bytes((self.path / MODEL).read_bytes())
+
+    @property
+    def id_normalization(self) -> dict[str, bool]:
+        """How raw ids were changed before they were counted: `trim` and `lowercase`."""
+        return self.record["data"]["id_normalization"]
 
     def vocabulary(self) -> list[str]:
         """Raw item ids; element i has the dense id i + 1.

@@ -43,7 +43,7 @@ def publish_version(run_path: Path, base_path: Path) -> dict[str, Any]:
         try:
             with steps() as progress, staged_directory(path) as staging:
                 progress.start("Exporting", 3)
-                _save(staging, model, vocabulary)
+                _save(staging, model, vocabulary, run.id_normalization)
                 progress.advance("Exporting")
                 _write_extras(staging, run, model, vocabulary)
                 progress.advance("Exporting")
@@ -64,13 +64,18 @@ def _next_version(base_path: Path) -> int:
     return max(versions, default=0) + 1
 
 
-def _save(directory: Path, model: AdaptiveRec, vocabulary: list[str]) -> None:
+def _save(
+    directory: Path,
+    model: AdaptiveRec,
+    vocabulary: list[str],
+    id_normalization: dict[str, bool],
+) -> None:
     # The file is gone before the SavedModel is loaded again: it must carry its own copy.
     with tempfile.TemporaryDirectory() as temporary:
         vocabulary_path = Path(temporary) / contract.VOCABULARY
         text = "".join(f"{item}\n" for item in vocabulary)
         vocabulary_path.write_bytes(text.encode("utf-8"))
-        module = RecommenderModule(model, str(vocabulary_path))
+        module = RecommenderModule(model, str(vocabulary_path), **id_normalization)
         tf.saved_model.save(
             module,
             str(directory),

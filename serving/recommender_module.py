@@ -22,10 +22,21 @@ class RecommenderModule(tf.Module):
         model: The trained model.
         vocabulary_path: Text file of raw item ids, line n being the dense id n. It
             becomes an asset of the SavedModel.
+        trim: Whether the data was prepared with `trim_ids`.
+        lowercase: Whether it was prepared with `lowercase_ids`.
     """
 
-    def __init__(self, model: AdaptiveRec, vocabulary_path: str) -> None:
+    def __init__(
+        self,
+        model: AdaptiveRec,
+        vocabulary_path: str,
+        *,
+        trim: bool = False,
+        lowercase: bool = False,
+    ) -> None:
         super().__init__(name="recommender")
+        self._trim = trim
+        self._lowercase = lowercase
         # Used while the function is traced; being no tf.Module it is not saved.
         self._encoder = _Untracked(model.encoder)
         self._max_length = model.max_length
@@ -59,6 +70,7 @@ class RecommenderModule(tf.Module):
         with tf.control_dependencies(_check_k(history, k)):
             # More than the catalogue is all of it, whatever was asked for.
             k = tf.minimum(k, self._num_items)
+        history = self._normalize(history)
         k = tf.broadcast_to(k, tf.shape(history)[:1])
         # Rows of the catalogue, -1 for what the model does not know and for padding.
         rows = self._row_of_item.lookup(history)
@@ -88,6 +100,15 @@ class RecommenderModule(tf.Module):
             "scores": tf.where(given, scores, 0.0),
             "unknown_items": unknown_items,
         }
+
+    def _normalize(self, item_ids: tf.Tensor) -> tf.Tensor:
+        """Raw ids as the vocabulary has them: what was done to the log is done here."""
+        if self._trim:
+            item_ids = tf.strings.strip(item_ids)
+        if self._lowercase:
+            # Of ASCII alone, as in the log: of Unicode it would go by the server's locale.
+            item_ids = tf.strings.lower(item_ids)
+        return item_ids
 
 
 class _Untracked:

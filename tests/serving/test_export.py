@@ -31,6 +31,7 @@ from adaptiverec.model.train import train
 from adaptiverec.pipeline import prepare
 from adaptiverec.serving import publish
 from adaptiverec.serving.export import export
+from adaptiverec.serving.recommender_module import RecommenderModule
 
 
 @pytest.fixture(scope="module")
@@ -598,3 +599,31 @@ def test_ids_go_through_the_whole_line_as_they_are(tmp_path, tiny_training) -> N
     for item, row in zip(STRANGE_IDS, answer["items"].numpy(), strict=True):
         recommended = [other.decode("utf-8") for other in row if other]
         assert sorted(recommended) == sorted(set(STRANGE_IDS) - {item})
+
+
+@pytest.fixture(scope="module")
+def recommend_normalized(model, prepared_path):
+    """The function that is exported of data with `trim_ids` and `lowercase_ids`."""
+    path = str(prepared_path / "vocabulary.txt")
+    module = RecommenderModule(model, path, trim=True, lowercase=True)
+
+    def recommend(history: list[str]) -> dict[str, list]:
+        outputs = module.recommend(tf.constant([history]), tf.constant([5]))
+        return {name: value.numpy().tolist() for name, value in outputs.items()}
+
+    return recommend
+
+
+def test_ids_are_normalized_as_the_log_was(recommend_normalized, vocabulary) -> None:
+    written = [f" {item.upper()}\t" for item in vocabulary[:3]]
+    assert written != vocabulary[:3]
+    plain = recommend_normalized(vocabulary[:3])
+    assert plain["unknown_items"] == [0]
+    assert recommend_normalized(written) == plain
+    # White space alone is padding then.
+    assert recommend_normalized([*written, " "]) == plain
+
+
+def test_ids_stay_as_they_are_otherwise(ask, vocabulary) -> None:
+    written = [vocabulary[0], f" {vocabulary[1]}", vocabulary[2].upper()]
+    assert ask([written], [5])["unknown_items"].tolist() == [2]
