@@ -593,7 +593,7 @@ def test_the_wheel_has_the_packages_and_nothing_else(wheel) -> None:
         expected_files |= {
             f"adaptiverec/{folder}/{path.name}"
             for path in (ROOT / folder).iterdir()
-            if path.suffix in (".py", ".pyi", ".proto", ".typed")
+            if path.suffix in (".py", ".pyi", ".proto", ".typed", ".j2")
         }
     assert code == expected_files
     assert "adaptiverec/serving/predict.proto" in code
@@ -634,7 +634,7 @@ def test_what_is_installed_is_imported_anywhere(wheel, tmp_path) -> None:
     )
     assert done.returncode == 0, done.stderr
     contract = installed / "adaptiverec" / "pipeline" / "contract.py"
-    assert done.stdout == f"{contract} 1\n"
+    assert done.stdout == f"{contract} 2\n"
 
 
 # What is promised
