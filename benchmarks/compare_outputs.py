@@ -1,4 +1,4 @@
-"""Says whether two prepared outputs are equal: vocabulary, users, items, times, splits.
+"""Says whether two prepared outputs are equal: vocabulary, popularity, and records.
 
 Which users are in which shard, and in which order, does not matter; where even that is
 equal the bytes are, and nothing is decoded. ::
@@ -37,11 +37,9 @@ def compare(expected: Path, actual: Path) -> str:
     Raises:
         DifferenceError: They are not; names the first thing that differs.
     """
-    vocabularies = [
-        (path / "vocabulary.txt").read_bytes() for path in (expected, actual)
-    ]
-    if vocabularies[0] != vocabularies[1]:
-        raise DifferenceError("the vocabularies differ")
+    for name in ("vocabulary.txt", "popularity.tsv"):
+        if (expected / name).read_bytes() != (actual / name).read_bytes():
+            raise DifferenceError(f"{name} differs")
     if _same_bytes(expected, actual):
         return "equal byte for byte"
     users = [read_users(path) for path in (expected, actual)]

@@ -23,13 +23,16 @@ from measure import (
     in_turns,
     make_log,
     measure,
+    measure_prepare,
     prepare_command,
     report,
     scratch_directory,
     summarise,
 )
 
-FLOOR, OURS = "floor: pyarrow reads", "prepare"
+FLOOR, OURS = "floor: pyarrow reads", "prepare, no report"
+# What it does by default; no rival draws a report.
+WITH_REPORT = "prepare"
 RIVALS = {
     "polars-tuned": "polars_prepare.py",
     "polars-usual": "polars_usual.py",
@@ -62,10 +65,14 @@ class Jobs:
         """Reads and does nothing."""
         return measure([sys.executable, "-c", READ, str(self._log)])
 
+    def with_report(self, _: int) -> Measurement:
+        """Prepares, and draws the report."""
+        return measure_prepare(self._log, self._directory / "ours")
+
     def ours(self, run: int) -> Measurement:
         """Prepares; what the first run wrote is what rivals have to write."""
         output = self._directory / "ours" if run else self._expected
-        measurement = measure(prepare_command(self._log, output))
+        measurement = measure(prepare_command(self._log, output, report=False))
         if run:
             delete_output(output)
         return measurement
@@ -99,6 +106,7 @@ def main() -> None:
         results = in_turns(
             {
                 FLOOR: jobs.floor,
+                WITH_REPORT: jobs.with_report,
                 OURS: jobs.ours,
                 **{name: functools.partial(jobs.rival, name) for name in given.rivals},
             },
@@ -115,7 +123,7 @@ def main() -> None:
             "s without imports",
             "rows/s without imports",
             "peak GiB",
-            "prepare takes, of its time",
+            "prepare, no report: of its time",
             "without imports",
             "output",
         ],

@@ -1,7 +1,7 @@
 """Runs ``prepare`` once and says as JSON how long it took, imports apart.
 
-What ``prepare`` imports late, Beam and the drawing of the report, is imported first. The
-one argument is a JSON object of the arguments of ``prepare``.
+What ``prepare`` imports late, Beam, its local runner and the drawing of the report, is
+imported first. The one argument is a JSON object of the arguments of ``prepare``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 import sys
 import time
+
+import apache_beam.runners.portability.fn_api_runner.fn_runner  # noqa: F401
+import matplotlib.style  # noqa: F401
 
 import adaptiverec.pipeline.driver
 import adaptiverec.pipeline.report  # noqa: F401

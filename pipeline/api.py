@@ -86,16 +86,17 @@ def prepare(
             ``.json``, ``.parquet``, ``.avro``; anything else is delimited text.
         compression: Of text files. ``auto`` goes by the extension: ``.gz``, ``.bz2``,
             ``.zst``, ``.zstd``. One worker reads a compressed file.
-        encoding: Character encoding of text files, by Python's name for it. Rows with
-            text that is not valid in it are rejected.
+        encoding: Character encoding of text files, by Python's name for it: any whose
+            characters do not depend on those before them. Rows with text that is not
+            valid in it are rejected.
         delimiter: What separates fields: one character, or several such as ``::``.
             ``\t`` means a tab.
         quote: The character that a field may be quoted with; empty where quotes mean
             nothing.
         header: Whether the first line of each delimited file names its columns.
         multiline: Whether quoted fields may hold line breaks. One worker then reads a
-            file, since it can only be cut by reading it from its beginning. Otherwise
-            such rows are rejected.
+            file, since it can only be cut by reading it from its beginning, and a row
+            may have 1 MiB at most. Otherwise such rows are rejected.
         time_format: Numbers since 1970-01-01 UTC in seconds (s), milliseconds (ms) or
             microseconds (us), ISO 8601 text (iso8601), or a pattern of Python's
             ``strptime``. Negative numbers are times before 1970. Times that Parquet or
@@ -115,7 +116,7 @@ def prepare(
         end_time: ISO 8601 time before which interactions count.
         repeats: What becomes of an item that a user has several times: ``keep`` all,
             ``collapse`` those that follow each other to the first of them, or keep the
-            ``first`` or the ``last`` only.
+            ``first`` or the ``last`` only. Minimums count what is left.
         max_user_interactions: Of users with more, the newest are kept.
         min_user_interactions: Users with fewer kept interactions are dropped.
         min_item_interactions: Items with fewer kept interactions are dropped. Both
@@ -152,7 +153,8 @@ def prepare(
 
     Raises:
         InvalidValueError: An argument is outside its rule.
-        NotFoundError: A pattern matches no file, or a file lacks a column.
+        NotFoundError: A pattern matches no file, a file lacks a column, or
+            ``base_vocabulary`` is not there.
         ContractError: ``base_vocabulary`` is no whole output or vocabulary.
         OutputExistsError: The output is already there.
         OutputError: The output cannot be written.

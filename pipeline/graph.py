@@ -25,7 +25,7 @@ from adaptiverec.pipeline.find_core import (
 )
 from adaptiverec.pipeline.item_counts import CountedItems, CountItems
 from adaptiverec.pipeline.item_table import ItemTable
-from adaptiverec.pipeline.job import EXAMPLES, TALLY, Job, add_up
+from adaptiverec.pipeline.job import EXAMPLES, TALLY, Job
 from adaptiverec.pipeline.kept_statistics import AddUpStatistics
 from adaptiverec.pipeline.read_rows import ReadRows
 from adaptiverec.pipeline.reject import KeepExamples
@@ -82,8 +82,12 @@ def build(pipeline: beam.Pipeline, job: Job, parts: list[FilePart]) -> None:
         .with_outputs(ITEMS, TALLY, main="partitions")
         .with_output_types(Partition)
     )
-    counted = sequences[ITEMS] | "CountItems" >> beam.CombineGlobally(
-        CountItems(job.options.min_item_interactions)
+    counted = (
+        sequences[ITEMS]
+        | "CountItems"
+        >> beam.CombineGlobally(
+            CountItems(job.options.min_item_interactions)
+        ).without_defaults()
     )
     table = counted | "ItemTable" >> beam.Map(_table)
     indexed = sequences.partitions | "IndexItems" >> beam.ParDo(
@@ -112,14 +116,14 @@ def build(pipeline: beam.Pipeline, job: Job, parts: list[FilePart]) -> None:
         .with_outputs(STATISTICS, main="shards")
         .with_output_types(ShardSummary)
     )
-    tally = (
-        (blocks[TALLY], sequences[TALLY])
-        | "AllTallies" >> beam.Flatten()
-        | "AddUp" >> beam.CombineGlobally(add_up)
+    examples = (
+        blocks[EXAMPLES]
+        | "KeepExamples" >> beam.CombineGlobally(KeepExamples()).without_defaults()
     )
-    examples = blocks[EXAMPLES] | "KeepExamples" >> beam.CombineGlobally(KeepExamples())
-    statistics = shards[STATISTICS] | "AddUpStatistics" >> beam.CombineGlobally(
-        AddUpStatistics()
+    statistics = (
+        shards[STATISTICS]
+        | "AddUpStatistics"
+        >> beam.CombineGlobally(AddUpStatistics()).without_defaults()
     )
     _ = (
         pipeline
@@ -127,8 +131,10 @@ def build(pipeline: beam.Pipeline, job: Job, parts: list[FilePart]) -> None:
         | "WriteSummary"
         >> beam.ParDo(
             WriteSummary(job),
-            AsSingleton(tally),
-            AsSingleton(examples),
+            # Small, one for each part of a file and each partition.
+            AsList(blocks[TALLY]),
+            AsList(sequences[TALLY]),
+            AsSingleton(examples, {}),
             AsList(shards.shards),
             AsSingleton(statistics),
             core,

@@ -1,8 +1,8 @@
 """A 64-bit hash of strings, vectorised and the same on every platform and process.
 
-The hash spreads users over partitions and orders interactions of equal time; nothing
-relies on it being free of collisions. Python's own ``hash`` differs between processes,
-and a cryptographic one costs a call for each string.
+The hash orders users, and so spreads them over partitions and shards, and it orders
+interactions of equal time; nothing relies on it being free of collisions. Python's own
+``hash`` differs between processes, and a cryptographic one costs a call for each string.
 
 A string is read as little-endian 64-bit words, the last one padded with zeros::
 

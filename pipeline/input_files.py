@@ -22,7 +22,8 @@ from adaptiverec.pipeline.inspect_text import (
     inspect_json,
     missing_keys,
 )
-from adaptiverec.pipeline.options import PrepareOptions, is_pattern
+from adaptiverec.pipeline.options import PrepareOptions
+from adaptiverec.pipeline.time_options import is_pattern
 from adaptiverec.pipeline.time_patterns import check_pattern
 
 __all__ = ["InputFile", "find_files", "split_into_ranges"]

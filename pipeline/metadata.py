@@ -18,7 +18,8 @@ from adaptiverec.pipeline.accounting import (
 )
 from adaptiverec.pipeline.base_vocabulary import BaseVocabulary
 from adaptiverec.pipeline.input_files import InputFile
-from adaptiverec.pipeline.options import PrepareOptions, format_time
+from adaptiverec.pipeline.options import PrepareOptions
+from adaptiverec.pipeline.time_options import format_time
 
 __all__ = ["make_metadata"]
 

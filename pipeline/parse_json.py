@@ -20,7 +20,7 @@ from adaptiverec.pipeline import timestamps
 from adaptiverec.pipeline.columns import wanted_columns
 from adaptiverec.pipeline.file_parts import TextForm
 from adaptiverec.pipeline.interactions import EVENT, ITEM, RATING, TIME, USER
-from adaptiverec.pipeline.options import MICROSECONDS_PER_UNIT, PrepareOptions
+from adaptiverec.pipeline.options import PrepareOptions
 from adaptiverec.pipeline.records import Records, records_of
 from adaptiverec.pipeline.reject import ParsedRows, Rejects, join_rows
 from adaptiverec.pipeline.row_rules import (
@@ -30,6 +30,7 @@ from adaptiverec.pipeline.row_rules import (
     REASONS,
     RowRules,
 )
+from adaptiverec.pipeline.time_options import MICROSECONDS_PER_UNIT
 from adaptiverec.pipeline.transcode import TextBlock, readable
 
 __all__ = ["JsonParser", "load_object"]

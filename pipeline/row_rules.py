@@ -23,7 +23,7 @@ from adaptiverec.pipeline.interactions import (
     USER,
     schema_of,
 )
-from adaptiverec.pipeline.options import MICROSECONDS_PER_UNIT, PrepareOptions
+from adaptiverec.pipeline.options import PrepareOptions
 from adaptiverec.pipeline.strings import (
     as_mask,
     as_text,
@@ -32,6 +32,7 @@ from adaptiverec.pipeline.strings import (
     offsets_and_bytes,
     trimmed_is_empty,
 )
+from adaptiverec.pipeline.time_options import MICROSECONDS_PER_UNIT
 
 __all__ = ["GOOD", "NOT_IN_ENCODING", "NOT_UTF8", "REASONS", "RowRules"]
 

@@ -21,6 +21,7 @@ from apache_beam.runners.runner import PipelineState, create_runner
 
 from adaptiverec.common.errors import InvalidValueError, StageError
 from adaptiverec.common.progress import say
+from adaptiverec.pipeline.prompt_bundles import prompt_bundles
 from adaptiverec.pipeline.publish import out_of_room
 
 __all__ = ["beam_pipeline_options", "is_local", "quiet_beam", "run_to_the_end"]
@@ -153,8 +154,9 @@ def run_to_the_end(pipeline: beam.Pipeline, *, local: bool, output: str) -> None
     """
     result = None
     try:
-        result = pipeline.run()
-        state = result.wait_until_finish()
+        with prompt_bundles() if local else contextlib.nullcontext():
+            result = pipeline.run()
+            state = result.wait_until_finish()
     except BaseException as error:
         if result is not None and not local:
             # Of a job that has ended, there is nothing to cancel.

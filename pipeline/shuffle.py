@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 from apache_beam.io.filesystem import CompressionTypes
@@ -23,6 +23,8 @@ __all__ = ["ROWS", "Handle", "Shuffle"]
 
 # The kind of batches that the reading puts aside.
 ROWS = "rows"
+
+_BUFFER_BYTES = 1 << 20
 
 # The bytes themselves, or (path, offset, length).
 Handle: TypeAlias = bytes | tuple[str, int, int]
@@ -73,14 +75,15 @@ class Shuffle:
         with pa.ipc.open_stream(self._bytes_of(handle)) as reader:
             return reader.read_next_batch()
 
-    def _bytes_of(self, handle: Handle) -> bytes:
+    def _bytes_of(self, handle: Handle) -> bytes | pa.Buffer:
         if isinstance(handle, bytes):
             return handle
         path, offset, length = handle
         if self.directory is not None:
-            with Path(path).open("rb") as file:
+            # Nothing is copied, and what is deleted meanwhile can still be read.
+            with pa.memory_map(path) as file:
                 file.seek(offset)
-                return file.read(length)
+                return file.read_buffer(length)
         with FileSystems.open(
             path, compression_type=CompressionTypes.UNCOMPRESSED
         ) as file:
@@ -88,14 +91,14 @@ class Shuffle:
             return file.read(length)
 
 
-def _write(batches: list[pa.RecordBatch], path: str, file: BinaryIO) -> list[Handle]:
+def _write(batches: list[pa.RecordBatch], path: str, file: Any) -> list[Handle]:
     handles: list[Handle] = []
-    offset = 0
-    for batch in batches:
-        data = _to_ipc(batch)
-        file.write(memoryview(data))
-        handles.append((path, offset, len(data)))
-        offset += len(data)
+    with pa.output_stream(file, buffer_size=_BUFFER_BYTES) as stream:
+        for batch in batches:
+            begin = stream.tell()
+            with pa.ipc.new_stream(stream, batch.schema) as writer:
+                writer.write_batch(batch)
+            handles.append((path, begin, stream.tell() - begin))
     return handles
 
 

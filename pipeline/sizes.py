@@ -9,7 +9,7 @@ from __future__ import annotations
 
 __all__ = ["num_partitions_for", "num_shards_for"]
 
-_PARTITION_BYTES = 12 << 20
+_PARTITION_BYTES = 24 << 20
 _FEW_PARTITIONS = 256
 _LARGE_PARTITION_BYTES = 64 << 20
 # Twice as many still have numbers of 16 bits.
@@ -29,7 +29,7 @@ def num_partitions_for(text_bytes: int, num_shards: int | None) -> int:
 
     Args:
         text_bytes: How much text there is to read, about. There is a partition for each
-            12 MB up to 256, and beyond that for each 64 MB, or a few more.
+            24 MB up to 256, and beyond that for each 64 MB, or a few more.
         num_shards: The number of shards where it is given. Where it is not, it will be
             a power of two.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator
 
@@ -16,7 +17,7 @@ from apache_beam.io.filesystems import FileSystems
 from adaptiverec.pipeline.contract import POPULARITY, VOCABULARY
 from adaptiverec.pipeline.core import Core
 from adaptiverec.pipeline.find_core import VocabularyFacts
-from adaptiverec.pipeline.job import Job
+from adaptiverec.pipeline.job import Job, add_up
 from adaptiverec.pipeline.kept_statistics import Statistics
 from adaptiverec.pipeline.output_files import Places, create_whole
 from adaptiverec.pipeline.reject import Examples
@@ -40,7 +41,8 @@ class WriteSummary(beam.DoFn):
     def process(
         self,
         _: None,
-        tally: dict[str, int],
+        read: list[dict[str, int]],
+        formed: list[dict[str, int]],
         examples: Examples,
         shards: list[ShardSummary],
         statistics: Statistics,
@@ -51,7 +53,7 @@ class WriteSummary(beam.DoFn):
         """Writes both; the element means nothing."""
         activity = statistics.activity
         summary = {
-            "tally": tally,
+            "tally": add_up(itertools.chain(read, formed)),
             "examples": examples,
             "num_shards": core.num_shards,
             "num_items": core.num_items,

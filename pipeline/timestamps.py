@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from adaptiverec.pipeline.options import MICROSECONDS_PER_UNIT, is_pattern
 from adaptiverec.pipeline.strings import as_mask
+from adaptiverec.pipeline.time_options import MICROSECONDS_PER_UNIT, is_pattern
 from adaptiverec.pipeline.time_patterns import parse_times
 from adaptiverec.pipeline.time_zones import clock_of
 

@@ -20,7 +20,8 @@ def prepare(log: str, output: Path) -> None:
     rows = pd.read_csv(log, dtype={"user": "str", "item": "str", "time": "int64"})
     rows = k_core(rows.drop_duplicates())
     counts = rows["item"].value_counts().rename_axis("item").reset_index()
-    vocabulary = counts.sort_values(["count", "item"], ascending=[False, True])["item"]
+    counts = counts.sort_values(["count", "item"], ascending=[False, True])
+    vocabulary = counts["item"]
     item_ids = pd.Series(np.arange(1, len(vocabulary) + 1), index=vocabulary)
     user_hashes, item_hashes = hashes(rows["user"]), hashes(rows["item"])
     rows = rows.assign(
@@ -40,7 +41,13 @@ def prepare(log: str, output: Path) -> None:
     )
     num_shards = rules.num_shards(len(rows))
     write_sequences(output, sequences(users, num_shards), num_shards)
+    rules.write_digests(output)
     rules.write_vocabulary(output, vocabulary.tolist())
+    training = users["item_id"].map(
+        lambda items: items[:-2] if len(items) >= 3 else items
+    )
+    train_counts = training.explode().value_counts().reindex(item_ids, fill_value=0)
+    rules.write_popularity(output, vocabulary, counts["count"], train_counts)
 
 
 def k_core(rows: pd.DataFrame) -> pd.DataFrame:

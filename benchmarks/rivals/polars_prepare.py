@@ -10,6 +10,7 @@ some, and records are encoded by our own encoder, on all cores. ::
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -57,8 +58,16 @@ def prepare(log: str, output: Path) -> None:
     order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
     dense = np.zeros(len(counts), np.int64)
     dense[order] = np.arange(1, len(order) + 1)
-    rules.write_vocabulary(output, items.strings[order].to_list())
-    write_shards(output, rows, users, dense)
+    lengths = np.bincount(rows.users, minlength=len(users.strings))
+    item_ids = items.strings[order].to_list()
+    rules.write_vocabulary(output, item_ids)
+    rules.write_popularity(
+        output,
+        item_ids,
+        counts[order].tolist(),
+        count_training(rows, lengths, len(counts))[order].tolist(),
+    )
+    write_shards(output, rows, users, lengths, dense)
 
 
 def read(log: str) -> tuple[Rows, Ids, Ids]:
@@ -137,9 +146,18 @@ def order_ties(rows: Rows, users: Ids, items: Ids) -> Rows:
     return rows
 
 
-def write_shards(output: Path, rows: Rows, users: Ids, dense: np.ndarray) -> None:
+def count_training(rows: Rows, lengths: np.ndarray, num_items: int) -> np.ndarray:
+    """Interactions of each item in training parts."""
+    train_ends = rules.split_ends(lengths)[:, 0]
+    first = np.cumsum(lengths) - lengths
+    in_training = np.arange(len(rows.items)) < np.repeat(first + train_ends, lengths)
+    return np.bincount(rows.items[in_training], minlength=num_items)
+
+
+def write_shards(
+    output: Path, rows: Rows, users: Ids, lengths: np.ndarray, dense: np.ndarray
+) -> None:
     """Writes the shards, as many at a time as there are cores."""
-    lengths = np.bincount(rows.users, minlength=len(users.strings))
     stays = lengths > 0
     lengths = lengths[stays]
     offsets = np.concatenate(([0], np.cumsum(lengths)))
@@ -148,11 +166,15 @@ def write_shards(output: Path, rows: Rows, users: Ids, dense: np.ndarray) -> Non
     shard_of = rules.partition_of(users.hashes[stays], num_shards)
     bounds = np.searchsorted(shard_of, np.arange(num_shards + 1))
 
-    def write(shard: int) -> None:
-        with (output / shard_name(shard, num_shards)).open("wb") as file:
+    def write(shard: int) -> tuple[str, str]:
+        name, digest = shard_name(shard, num_shards), hashlib.sha256()
+        with (output / name).open("wb") as file:
             edges = [*range(bounds[shard], bounds[shard + 1], _USERS_AT_ONCE)]
             for first, last in itertools.pairwise([*edges, bounds[shard + 1]]):
-                file.write(encode(first, last))
+                records = encode(first, last)
+                digest.update(records)
+                file.write(records)
+        return name, digest.hexdigest()
 
     def encode(first: int, last: int) -> memoryview:
         begin, end = offsets[first], offsets[last]
@@ -168,8 +190,7 @@ def write_shards(output: Path, rows: Rows, users: Ids, dense: np.ndarray) -> Non
         return tfrecord.fill_frames(records.buffer, records.starts, records.lengths)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        # The list waits for all of them and raises what they raise.
-        list(pool.map(write, range(num_shards)))
+        rules.write_digests(output, dict(pool.map(write, range(num_shards))))
 
 
 if __name__ == "__main__":

@@ -41,7 +41,19 @@ def prepare(log: str, output: Path) -> None:
     )
     num_shards = rules.num_shards(rows.height)
     write_sequences(output, sequences(users, num_shards), num_shards)
+    rules.write_digests(output)
     rules.write_vocabulary(output, vocabulary["item"].to_list())
+    length = pl.col("item_id").list.len()
+    training = pl.col("item_id").list.head(
+        pl.when(length < 3).then(length).otherwise(length - 2)
+    )
+    popularity = vocabulary.join(
+        users.select(training).explode("item_id").group_by("item_id").len("train"),
+        on="item_id",
+        how="left",
+        maintain_order="left",
+    ).fill_null(0)
+    rules.write_popularity(output, *popularity.select("item", "len", "train"))
 
 
 def k_core(rows: pl.DataFrame) -> pl.DataFrame:

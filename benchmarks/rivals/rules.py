@@ -7,16 +7,17 @@ interactions of equal time are ordered by a hash of user and item.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from adaptiverec.pipeline.contract import VOCABULARY
+from adaptiverec.pipeline.contract import POPULARITY, VOCABULARY
 from adaptiverec.pipeline.hashing import (
     combine_hashes,
     hash_strings,
@@ -33,6 +34,8 @@ __all__ = [
     "run",
     "split_ends",
     "to_arrow",
+    "write_digests",
+    "write_popularity",
     "write_vocabulary",
 ]
 
@@ -64,6 +67,29 @@ def split_ends(lengths: np.ndarray) -> np.ndarray:
 def write_vocabulary(output: Path, items: list[str]) -> None:
     """Writes ``vocabulary.txt``."""
     (output / VOCABULARY).write_text("".join(f"{item}\n" for item in items), "utf-8")
+
+
+def write_popularity(
+    output: Path,
+    items: Iterable[str],
+    interactions: Iterable[int],
+    train_interactions: Iterable[int],
+) -> None:
+    """Writes ``popularity.tsv``; what is given is in the order of the vocabulary."""
+    rows = zip(items, interactions, train_interactions, strict=True)
+    lines = ["item_id\tinteractions\ttrain_interactions\n"]
+    lines += [f"{item}\t{count}\t{train}\n" for item, count, train in rows]
+    (output / POPULARITY).write_text("".join(lines), "utf-8")
+
+
+def write_digests(output: Path, digests: dict[str, str] | None = None) -> None:
+    """Writes the SHA-256 of each shard, by default of what is there."""
+    if digests is None:
+        digests = {}
+        for path in sorted(output.glob("*.tfrecord")):
+            with path.open("rb") as file:
+                digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    (output / "digests.json").write_text(json.dumps(digests), "utf-8")
 
 
 def run(prepare: Callable[[str, Path], None]) -> None:
