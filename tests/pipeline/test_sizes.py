@@ -27,11 +27,11 @@ def test_shards_follow_from_what_is_kept(interactions, shards):
     ("megabytes", "partitions"),
     [
         (0, 1),
-        (12, 1),
-        (13, 2),
-        (250, 32),
-        # From 3 GB to 16 GB partitions grow, then they become more again.
-        (3 * 1024, 256),
+        (24, 1),
+        (25, 2),
+        (500, 32),
+        # From 6 GB to 16 GB partitions grow, then they become more again.
+        (6 * 1024, 256),
         (16 * 1024, 256),
         (17 * 1024, 512),
         (10**9, 32_768),
@@ -47,10 +47,10 @@ def test_partitions_follow_from_what_is_read(megabytes, partitions):
         (0, 5, 1),
         (0, 10_000, 1),
         # Wanted are 32: the next divisor, or the number itself doubled.
-        (250, 100, 50),
-        (250, 7, 56),
-        (250, 97, 97),
-        (250, 32, 32),
+        (500, 100, 50),
+        (500, 7, 56),
+        (500, 97, 97),
+        (500, 32, 32),
     ],
 )
 def test_given_shards_fit(megabytes, shards, partitions):
