@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
+from adaptiverec.model.masked_logsumexp import masked_logsumexp
 from adaptiverec.model.similarity import negative_pairs, twin_similarity
 
 __all__ = [
@@ -61,12 +62,12 @@ def positive_assignment(
     Returns:
         Float tensor of shape `[2B, 2B]`, in [0, 1], 0 outside ``N(i)``.
     """
-    margin = similarities - thresholds[:, None]
+    negatives = negative_pairs(ops.shape(similarities)[0])
     if assignment == "hard":
-        weights = ops.cast(margin >= 0, similarities.dtype)
-    else:
-        weights = ops.sigmoid(margin / assignment_temperature)
-    return ops.where(negative_pairs(ops.shape(similarities)[0]), weights, 0.0)
+        positive = ops.logical_and(similarities >= thresholds[:, None], negatives)
+        return ops.cast(positive, similarities.dtype)
+    margin = similarities - thresholds[:, None]
+    return ops.where(negatives, ops.sigmoid(margin / assignment_temperature), 0.0)
 
 
 def adaptive_contrastive_loss(
@@ -122,9 +123,7 @@ def adaptive_contrastive_loss(
         )
         negatives = negative_pairs(ops.shape(logits)[0])
         weighted_logits = logits + ops.where(negatives, log_share, 0.0)
-    log_denominator = ops.logsumexp(
-        ops.where(in_denominator, weighted_logits, -float("inf")), axis=-1
-    )
+    log_denominator = masked_logsumexp(weighted_logits, in_denominator)
 
     num_positives = ops.sum(positive, axis=-1)
     sum_of_logits = ops.sum(positive * logits, axis=-1)

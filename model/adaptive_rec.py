@@ -12,6 +12,7 @@ from adaptiverec.common.checks import check_at_least, check_choice
 from adaptiverec.common.errors import InvalidValueError
 from adaptiverec.model.augmentation import two_augmentations
 from adaptiverec.model.contrastive_objective import OBJECTIVES, ContrastiveObjective
+from adaptiverec.model.next_item_loss import next_item_loss
 from adaptiverec.model.ranking import (
     MEASURES,
     RankingMeasure,
@@ -283,7 +284,7 @@ class AdaptiveRec(keras.Model):
         inputs, targets, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         scores = self.score_by_length(inputs)
         self.loss_tracker.update_state(
-            _next_item_loss(scores[:, 1:], targets), sample_weight=sample_weight
+            _cross_entropy(scores[:, 1:], targets), sample_weight=sample_weight
         )
         if self.exclude_seen:
             scores = mask_items(scores, _seen_item_ids(inputs))
@@ -319,7 +320,8 @@ class AdaptiveRec(keras.Model):
                 ids, self.num_items + 1, seed=self.seed_generator
             ),
         )
-        losses = _next_item_loss(self._item_scores(first_pass), targets)
+        vectors = ops.cast(self.encoder.item_vectors, first_pass.dtype)
+        losses = next_item_loss(first_pass, vectors, targets)
         if sample_weight is not None:
             losses = losses * ops.cast(sample_weight, losses.dtype)
         basic = ops.mean(losses)
@@ -358,7 +360,7 @@ def _with_padding_column(item_scores: Any) -> Any:
     return ops.pad(item_scores, [[0, 0], [1, 0]], constant_values=-float("inf"))
 
 
-def _next_item_loss(scores: Any, targets: Any) -> Any:
+def _cross_entropy(scores: Any, targets: Any) -> Any:
     """``L_basic`` of each row: cross-entropy over the whole catalogue."""
     columns = ops.cast(targets, "int32") - 1
     return ops.sparse_categorical_crossentropy(columns, scores, from_logits=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from keras import ops
 
+from adaptiverec.model.masked_logsumexp import masked_logsumexp
 from adaptiverec.model.similarity import twin_similarity
 
 __all__ = ["info_nce_loss"]
@@ -25,6 +26,6 @@ def info_nce_loss(similarities: Any, *, temperature: float = 1.0) -> Any:
         Float tensor of shape `[2B]`, the loss of each row.
     """
     logits = similarities / temperature
-    itself = ops.eye(ops.shape(logits)[0], dtype="bool")
-    log_denominator = ops.logsumexp(ops.where(itself, -float("inf"), logits), axis=-1)
+    others = ops.logical_not(ops.eye(ops.shape(logits)[0], dtype="bool"))
+    log_denominator = masked_logsumexp(logits, others)
     return log_denominator - twin_similarity(logits)

@@ -7,10 +7,10 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras import ops
 
+from adaptiverec.model.dropout import Dropout
 from adaptiverec.model.initialization import small_normal
-from adaptiverec.model.position_wise_dense import PositionWiseDense
+from adaptiverec.model.packed_batch import PackedBatch
 
 __all__ = ["SelfAttention"]
 
@@ -19,8 +19,10 @@ __all__ = ["SelfAttention"]
 class SelfAttention(keras.layers.Layer):
     """Scaled dot-product attention of each position to itself and those before it.
 
-    Vaswani et al. 2017, section 3.2. `keras.layers.MultiHeadAttention` would do, but for
-    the reason that :class:`~.position_wise_dense.PositionWiseDense` gives.
+    Vaswani et al. 2017, section 3.2. `keras.layers.MultiHeadAttention` takes padded
+    batches alone; and its batched products of `[batch, 1, n]` by a matrix corrupt the heap
+    of TensorFlow 2.21 with oneDNN, in training and in a model server alike
+    (tensorflow/tensorflow#117700).
 
     Args:
         num_heads: Divides the size of the states.
@@ -33,11 +35,11 @@ class SelfAttention(keras.layers.Layer):
         self.dropout_rate = dropout
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Creates the projections for states of shape `[batch, length, hidden_dim]`."""
+        """Creates the projections for states of shape `[tokens, hidden_dim]`."""
         hidden_dim = input_shape[-1]
 
-        def projection(name: str) -> PositionWiseDense:
-            layer = PositionWiseDense(
+        def projection(name: str) -> keras.layers.Dense:
+            layer = keras.layers.Dense(
                 hidden_dim, kernel_initializer=small_normal(), name=name
             )
             layer.build(input_shape)
@@ -47,43 +49,50 @@ class SelfAttention(keras.layers.Layer):
         self.key = projection("key")
         self.value = projection("value")
         self.projection = projection("projection")
-        self.dropout = keras.layers.Dropout(self.dropout_rate, name="dropout")
+        self.dropout = Dropout(self.dropout_rate, name="dropout")
 
     def call(
-        self, queries: Any, states: Any, positions: Any, *, training: bool = False
+        self,
+        queries: Any,
+        states: Any,
+        *,
+        batch: PackedBatch,
+        last_only: bool = False,
+        training: bool = False,
     ) -> Any:
         """Attends.
 
         Args:
-            queries: Float tensor of shape `[batch, num_queries, hidden_dim]`: the states
-                of the positions whose output is wanted.
-            states: Float tensor of shape `[batch, length, hidden_dim]`.
-            positions: Where in the sequence the queries stand, int tensor of shape
-                `[batch or 1, num_queries]`.
+            queries: The states whose output is wanted: `states`, or with `last_only`
+                those of the last tokens, float tensor of shape `[batch, hidden_dim]`.
+            states: Float tensor of shape `[tokens, hidden_dim]`.
+            batch: Where the tokens belong.
+            last_only: Whether the queries are the last tokens alone.
             training: Whether to drop out.
 
         Returns:
             Float tensor of the shape of `queries`.
         """
-        query = self._split_heads(self.query(queries))
-        key = self._split_heads(self.key(states))
-        value = self._split_heads(self.value(states))
-        scale = 1.0 / math.sqrt(query.shape[-1])
-        scores = ops.matmul(query * scale, ops.transpose(key, (0, 1, 3, 2)))
-        key_positions = ops.arange(ops.shape(states)[1], dtype=positions.dtype)
-        later = key_positions[None, None, None, :] > positions[:, None, :, None]
-        # Far below any score, yet finite in half precision too.
-        scores = scores - 1e4 * ops.cast(later, scores.dtype)
-        weights = self.dropout(tf.nn.softmax(scores), training=training)
-        mixed = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
-        return self.projection(ops.reshape(mixed, ops.shape(queries)))
 
-    def _split_heads(self, states: Any) -> Any:
-        """`[batch, length, hidden_dim]` to `[batch, num_heads, length, head_dim]`."""
-        batch_size, length = ops.shape(states)[0], ops.shape(states)[1]
-        head_dim = states.shape[-1] // self.num_heads
-        shape = [batch_size, length, self.num_heads, head_dim]
-        return ops.transpose(ops.reshape(states, shape), (0, 2, 1, 3))
+        def attention(query: Any, key: Any, value: Any, places: Any) -> Any:
+            scale = 1.0 / math.sqrt(query.shape[-1])
+            scores = tf.matmul(query * scale, key, transpose_b=True)
+            key_places = tf.range(tf.shape(key)[2])
+            later = key_places[None, None, None, :] > places[:, None, :, None]
+            # Far below any score, yet finite in half precision too.
+            scores -= 1e4 * tf.cast(later, scores.dtype)
+            weights = self.dropout(tf.nn.softmax(scores), training=training)
+            return tf.matmul(weights, value)
+
+        mixed = batch.attend(
+            attention,
+            self.query(queries),
+            self.key(states),
+            self.value(states),
+            num_heads=self.num_heads,
+            last_only=last_only,
+        )
+        return self.projection(mixed)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

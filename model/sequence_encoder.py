@@ -9,8 +9,9 @@ from keras import ops
 
 from adaptiverec.common.checks import check_at_least, check_rate
 from adaptiverec.common.errors import InvalidValueError
+from adaptiverec.model.dropout import Dropout
 from adaptiverec.model.initialization import small_normal
-from adaptiverec.model.length_groups import map_by_length
+from adaptiverec.model.packed_batch import PackedBatch
 from adaptiverec.model.transformer_block import TransformerBlock
 
 __all__ = ["SequenceEncoder", "sequence_lengths"]
@@ -94,7 +95,7 @@ class SequenceEncoder(keras.layers.Layer):
             name="position_embedding",
         )
         self.norm = keras.layers.LayerNormalization(epsilon=1e-12, name="norm")
-        self.dropout = keras.layers.Dropout(dropout, name="dropout")
+        self.dropout = Dropout(dropout, name="dropout")
         self.blocks = [
             TransformerBlock(
                 num_heads=num_heads,
@@ -107,7 +108,7 @@ class SequenceEncoder(keras.layers.Layer):
 
     def build(self, input_shape: Any = None) -> None:
         """Creates all weights; their shapes do not depend on the input."""
-        states = (None, None, self.hidden_dim)
+        states = (None, self.hidden_dim)
         self.item_embedding.build()
         self.position_embedding.build()
         self.norm.build(states)
@@ -124,17 +125,8 @@ class SequenceEncoder(keras.layers.Layer):
         Returns:
             Float tensor of shape `[batch, hidden_dim]`.
         """
-        last_positions = ops.maximum(sequence_lengths(item_ids) - 1, 0)
-        positions = ops.arange(ops.shape(item_ids)[1])
-        states = self.item_embedding(item_ids) + self.position_embedding(positions)
-        states = self.dropout(self.norm(states), training=training)
-        for block in self.blocks[:-1]:
-            states = block(states, training=training)
-        # Only the last item's state is asked for, so the last block computes no other.
-        states = self.blocks[-1](
-            states, last_positions=last_positions, training=training
-        )
-        return states[:, 0]
+        batch = PackedBatch.dense(item_ids, sequence_lengths(item_ids))
+        return self._encode(batch, training=training)
 
     def encode_by_length(self, item_ids: Any, *, training: bool = False) -> Any:
         """Computes ``f(s)`` without the work that padding costs.
@@ -149,10 +141,19 @@ class SequenceEncoder(keras.layers.Layer):
         Returns:
             Float tensor of shape `[batch, hidden_dim]`.
         """
-        return map_by_length(
-            lambda rows: self(rows, training=training),
-            item_ids,
-            sequence_lengths(item_ids),
+        batch = PackedBatch.by_length(item_ids, sequence_lengths(item_ids))
+        return batch.in_order(self._encode(batch, training=training))
+
+    def _encode(self, batch: PackedBatch, *, training: bool) -> Any:
+        """The state at each sequence's last token, in the order of the packed batch."""
+        states = self.item_embedding(batch.item_ids)
+        states += self.position_embedding(batch.positions)
+        states = self.dropout(self.norm(states), training=training)
+        for block in self.blocks[:-1]:
+            states = block(states, batch=batch, training=training)
+        # Only the last item's state is asked for, so the last block computes no other.
+        return self.blocks[-1](
+            states, batch=batch, last_only=True, training=training
         )
 
     @property

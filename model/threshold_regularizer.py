@@ -31,8 +31,9 @@ def similarity_quantile(similarities: Any, quantile: float) -> Any:
     negatives = negative_pairs(ops.shape(similarities)[0])
     low, high = ops.min(similarities), ops.max(similarities)
     width = ops.maximum((high - low) / _NUM_BINS, keras.config.epsilon())
-    bins = ops.cast((similarities - low) / width, "int32")
-    bins = ops.where(negatives, ops.clip(bins, 0, _NUM_BINS - 1), _NUM_BINS)
+    bins = ops.cast((similarities - low) * (1.0 / width), "int32")
+    # The largest ones themselves come out one bin too high; other pairs fall behind.
+    bins = ops.where(negatives, ops.minimum(bins, _NUM_BINS - 1), _NUM_BINS)
     counts = ops.bincount(ops.reshape(bins, [-1]), minlength=_NUM_BINS + 1)
     counts = ops.cast(counts[:_NUM_BINS], "float32")
     cumulative = ops.cumsum(counts)

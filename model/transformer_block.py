@@ -6,10 +6,11 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras import ops
 
+from adaptiverec.model.dropout import Dropout
+from adaptiverec.model.gelu import gelu
 from adaptiverec.model.initialization import small_normal
-from adaptiverec.model.position_wise_dense import PositionWiseDense
+from adaptiverec.model.packed_batch import PackedBatch
 from adaptiverec.model.self_attention import SelfAttention
 
 __all__ = ["TransformerBlock"]
@@ -42,18 +43,18 @@ class TransformerBlock(keras.layers.Layer):
         self.epsilon = epsilon
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Creates the sublayers for states of shape `[batch, length, hidden_dim]`."""
+        """Creates the sublayers for states of shape `[tokens, hidden_dim]`."""
         hidden_dim = input_shape[-1]
         self.attention = SelfAttention(
             num_heads=self.num_heads, dropout=self.dropout_rate, name="attention"
         )
-        self.inner = PositionWiseDense(
+        self.inner = keras.layers.Dense(
             self.inner_dim,
-            activation="gelu",
+            activation=gelu,
             kernel_initializer=small_normal(),
             name="inner",
         )
-        self.outer = PositionWiseDense(
+        self.outer = keras.layers.Dense(
             hidden_dim, kernel_initializer=small_normal(), name="outer"
         )
         self.attention_norm = keras.layers.LayerNormalization(
@@ -62,7 +63,7 @@ class TransformerBlock(keras.layers.Layer):
         self.inner_norm = keras.layers.LayerNormalization(
             epsilon=self.epsilon, name="inner_norm"
         )
-        self.dropout = keras.layers.Dropout(self.dropout_rate, name="dropout")
+        self.dropout = Dropout(self.dropout_rate, name="dropout")
         self.attention.build(input_shape)
         self.attention_norm.build(input_shape)
         self.inner.build(input_shape)
@@ -73,31 +74,27 @@ class TransformerBlock(keras.layers.Layer):
         self,
         states: Any,
         *,
-        last_positions: Any = None,
+        batch: PackedBatch,
+        last_only: bool = False,
         training: bool = False,
     ) -> Any:
         """Computes the block's output.
 
-        Padding stands at the end of a sequence, where no earlier position can attend to
-        it, so causality is the only mask that whole sequences need.
-
         Args:
-            states: Float tensor of shape `[batch, length, hidden_dim]`.
-            last_positions: Int tensor of shape `[batch]`, to compute the output of this
-                position of each sequence alone: all that the last block is asked for.
+            states: Float tensor of shape `[tokens, hidden_dim]`.
+            batch: Where the tokens belong.
+            last_only: Whether to compute the output at the last token of each sequence
+                alone: all that the last block is asked for.
             training: Whether to drop out.
 
         Returns:
-            Float tensor of the shape of `states`, or `[batch, 1, hidden_dim]` with
-            `last_positions`.
+            Float tensor of the shape of `states`, or `[batch, hidden_dim]` with
+            `last_only`.
         """
-        if last_positions is None:
-            positions = ops.arange(ops.shape(states)[1])[None, :]
-            queries = states
-        else:
-            positions = last_positions[:, None]
-            queries = tf.gather(states, positions, batch_dims=1)
-        attended = self.attention(queries, states, positions, training=training)
+        queries = tf.gather(states, batch.last_tokens) if last_only else states
+        attended = self.attention(
+            queries, states, batch=batch, last_only=last_only, training=training
+        )
         states = self.attention_norm(
             queries + self.dropout(attended, training=training)
         )

@@ -1,0 +1,225 @@
+"""A batch of sequences as one run of tokens, and as padded groups for attention.
+
+All that a transformer does to each position by itself is done to the run, where there is
+no padding: padding all of Amazon Beauty's sequences to 50 items would make six times the
+work. Attention alone looks across positions. For it, sequences of similar length are
+padded to a common one, group by group.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import tensorflow as tf
+
+__all__ = ["PackedBatch"]
+
+# What the sequences of a group are padded to.
+_CAPS = (4, 8, 16, 32, 64, 128, 256, 512)
+
+
+class PackedBatch:
+    """The tokens of all sequences, one sequence after the other.
+
+    Made by :meth:`by_length`, which leaves padding out and orders sequences by length, or
+    by :meth:`dense`, which takes a batch as it is, padding and all: less to prepare, for
+    few sequences of like length.
+
+    Args:
+        item_ids: Int tensor of shape `[tokens]`.
+        lengths: Tokens of each sequence, int tensor of shape `[batch]`.
+        last_positions: Where each sequence ends, int tensor of shape `[batch]`.
+        groups: Number of sequences and length to pad to, for each group; consecutive
+            sequences.
+        order: Which row of the original batch each sequence is, or None for all in place.
+
+    Attributes:
+        item_ids: As given.
+        positions: The place of each token in its sequence, int tensor of shape `[tokens]`.
+        last_tokens: The token that each sequence ends with, int tensor of shape `[batch]`.
+    """
+
+    def __init__(
+        self,
+        item_ids: tf.Tensor,
+        lengths: tf.Tensor,
+        last_positions: tf.Tensor,
+        groups: list[tuple[tf.Tensor, tf.Tensor | int]],
+        order: tf.Tensor | None = None,
+    ) -> None:
+        self.item_ids = item_ids
+        self._lengths = lengths
+        self._last_positions = last_positions
+        self._groups = groups
+        self._order = order
+        self._starts = tf.cumsum(lengths, exclusive=True)
+        sequence = tf.repeat(tf.range(tf.size(lengths)), lengths)
+        self.positions = tf.range(tf.size(item_ids)) - tf.gather(self._starts, sequence)
+        self.last_tokens = self._starts + last_positions
+        self._sequence = sequence
+
+    @classmethod
+    def by_length(cls, item_ids: tf.Tensor, lengths: tf.Tensor) -> PackedBatch:
+        """Leaves padding out and groups sequences of similar length.
+
+        Args:
+            item_ids: Int tensor of shape `[batch, max_length]`, padded at the end; the
+                static `max_length` must be known.
+            lengths: Int tensor of shape `[batch]`. A sequence without an item counts as
+                one of a single padding item.
+        """
+        max_length = item_ids.shape[1]
+        lengths = tf.maximum(lengths, 1)
+        order = tf.argsort(lengths, stable=True)
+        lengths = tf.gather(lengths, order)
+        tokens = tf.boolean_mask(
+            tf.gather(item_ids, order), tf.sequence_mask(lengths, max_length)
+        )
+        caps = [cap for cap in _CAPS if cap < max_length] + [max_length]
+        ends = tf.unstack(tf.searchsorted(lengths, caps, side="right"))
+        sizes = [end - start for start, end in itertools.pairwise([0, *ends])]
+        groups = list(zip(sizes, caps, strict=True))
+        return cls(tokens, lengths, lengths - 1, groups, order)
+
+    @classmethod
+    def dense(cls, item_ids: tf.Tensor, lengths: tf.Tensor) -> PackedBatch:
+        """Takes a batch as it is, as one group.
+
+        Args:
+            item_ids: Int tensor of shape `[batch, length]`, padded at the end.
+            lengths: Int tensor of shape `[batch]`.
+        """
+        shape = tf.shape(item_ids)
+        return cls(
+            tf.reshape(item_ids, [-1]),
+            tf.fill([shape[0]], shape[1]),
+            tf.maximum(lengths - 1, 0),
+            [(shape[0], shape[1])],
+        )
+
+    def in_order(self, rows: tf.Tensor) -> tf.Tensor:
+        """Puts what was computed of each sequence, `[batch, …]`, in the original order."""
+        if self._order is None:
+            return rows
+        return tf.gather(rows, tf.math.invert_permutation(self._order))
+
+    def attend(
+        self,
+        attention: Callable[..., tf.Tensor],
+        query: tf.Tensor,
+        key: tf.Tensor,
+        value: tf.Tensor,
+        *,
+        num_heads: int,
+        last_only: bool,
+    ) -> tf.Tensor:
+        """Applies a function that needs padded sequences, to each group.
+
+        Args:
+            attention: Maps query `[rows, num_heads, num_queries, head_dim]`, key and
+                value `[rows, num_heads, length, head_dim]` and the queries' places in
+                the sequence, int `[rows or 1, num_queries]`, to the shape of the query.
+                Keys behind a sequence's end are there, too, and stand at later places
+                than all of its queries.
+            query: Float tensor of shape `[tokens, hidden_dim]`, or with `last_only` of
+                the last tokens, `[batch, hidden_dim]`.
+            key: Float tensor of shape `[tokens, hidden_dim]`.
+            value: Likewise.
+            num_heads: Divides `hidden_dim`.
+            last_only: Whether the queries are the last tokens alone.
+
+        Returns:
+            Float tensor of the shape of `query`.
+        """
+        padding = _Padding(
+            self._starts, self._lengths, self._groups, self._sequence, self.positions,
+            num_heads,
+        )
+        keys, values = padding.pad(key), padding.pad(value)
+        sizes = [size for size, _ in self._groups]
+        if last_only:
+            head_dim = query.shape[-1] // num_heads
+            rows = tf.reshape(query, [-1, num_heads, 1, head_dim])
+            queries = tf.split(rows, sizes, num=len(sizes))
+            places = tf.split(self._last_positions[:, None], sizes, num=len(sizes))
+        else:
+            queries = padding.pad(query)
+            places = [tf.range(cap)[None, :] for _, cap in self._groups]
+        outputs = [
+            attention(*group)
+            for group in zip(queries, keys, values, places, strict=True)
+        ]
+        if last_only:
+            return tf.reshape(tf.concat(outputs, axis=0), tf.shape(query))
+        return padding.unpad(outputs)
+
+
+class _Padding:
+    """From tokens to heads of padded sequences and back, by look-ups alone.
+
+    A look-up's gradient adds up what came of each row. Here each token stands in one
+    place of the padded sequences, so the gradient of going there is the way back.
+    """
+
+    def __init__(self, starts, lengths, groups, sequence, positions, num_heads) -> None:
+        self._num_heads = num_heads
+        self._groups = groups
+        heads = tf.range(num_heads)
+        there, real, first_place, caps = [], [], [], []
+        first_row = place = 0
+        for size, cap in groups:
+            rows = slice(first_row, first_row + size)
+            position = tf.range(cap)[None, None, :]
+            length = lengths[rows][:, None, None]
+            token = starts[rows][:, None, None] + tf.minimum(position, length - 1)
+            index = token * num_heads + heads[None, :, None]
+            there.append(tf.reshape(index, [-1]))
+            real.append(tf.reshape(tf.broadcast_to(position < length, tf.shape(index)), [-1]))
+            per_row = num_heads * cap
+            first_place.append(place + tf.range(size) * per_row)
+            caps.append(tf.fill([size], cap))
+            first_row += size
+            place += size * per_row
+        self._there = tf.concat(there, axis=0)
+        self._real = tf.concat(real, axis=0)[:, None]
+        row_place = tf.gather(tf.concat(first_place, axis=0), sequence) + positions
+        cap = tf.gather(tf.concat(caps, axis=0), sequence)
+        back = row_place[:, None] + heads[None, :] * cap[:, None]
+        self._back = tf.reshape(back, [-1])
+
+    def pad(self, tokens: tf.Tensor) -> list[tf.Tensor]:
+        """`[tokens, hidden_dim]` to `[rows, num_heads, cap, head_dim]` for each group."""
+        shape = tf.shape(tokens)
+        head_dim = tokens.shape[-1] // self._num_heads
+
+        @tf.custom_gradient
+        def look_up(rows):
+            def gradient(upstream):
+                return tf.gather(upstream, self._back)
+
+            return tf.gather(rows, self._there), gradient
+
+        flat = look_up(tf.reshape(tokens, [-1, head_dim]))
+        sizes = [size * self._num_heads * cap for size, cap in self._groups]
+        return [
+            tf.reshape(part, [size, self._num_heads, cap, head_dim])
+            for part, (size, cap) in zip(
+                tf.split(flat, sizes, num=len(sizes)), self._groups, strict=True
+            )
+        ]
+
+    def unpad(self, groups: list[tf.Tensor]) -> tf.Tensor:
+        """The inverse of :meth:`pad`; what stands in padding is dropped."""
+        head_dim = groups[0].shape[-1]
+
+        @tf.custom_gradient
+        def look_up(flat):
+            def gradient(upstream):
+                padded = tf.gather(upstream, self._there)
+                return tf.where(self._real, padded, tf.zeros_like(padded))
+
+            return tf.gather(flat, self._back), gradient
+
+        flat = tf.concat([tf.reshape(group, [-1, head_dim]) for group in groups], axis=0)
+        return tf.reshape(look_up(flat), [-1, self._num_heads * head_dim])
