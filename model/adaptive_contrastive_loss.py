@@ -73,6 +73,7 @@ def positive_assignment(
 def adaptive_contrastive_loss(
     similarities: Any,
     thresholds: Any,
+    twins: Any = None,
     *,
     temperature: float = 1.0,
     pair_weights: str = "outside",
@@ -90,6 +91,8 @@ def adaptive_contrastive_loss(
     Args:
         similarities: Float tensor of shape `[2B, 2B]`, rows `[z1; z2]`.
         thresholds: k, float tensor of shape `[2B]`.
+        twins: ``sim(i,i+)``, float tensor of shape `[2B]`; by default read from
+            `similarities`.
         temperature: t, above 0.
         pair_weights: `"outside"` the logarithm, as soft labels (the authors' code and
             the formula above); or `"inside"`, as the poster prints it, where the
@@ -110,7 +113,9 @@ def adaptive_contrastive_loss(
         assignment_temperature=assignment_temperature,
     )
     logits = similarities / temperature
-    twin_logit = twin_similarity(logits)
+    if twins is None:
+        twins = twin_similarity(similarities)
+    twin_logit = twins / temperature
     # The row itself is never in the denominator; the twin always is.
     in_denominator = ops.logical_not(ops.eye(ops.shape(logits)[0], dtype="bool"))
     weighted_logits = logits

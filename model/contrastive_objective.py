@@ -24,7 +24,7 @@ from adaptiverec.model.info_nce_loss import info_nce_loss
 from adaptiverec.model.similarity import (
     SIMILARITIES,
     pairwise_similarity,
-    twin_similarity,
+    twin_similarity_of_views,
 )
 from adaptiverec.model.threshold_regularizer import (
     THRESHOLD_TARGETS,
@@ -134,22 +134,27 @@ class ContrastiveObjective(keras.layers.Layer):
         """
         z = ops.cast(ops.concatenate([z1, z2], axis=0), "float32")
         cosines = pairwise_similarity(z, "cosine")
-        self._observe_geometry(cosines)
-        similarities = (
-            cosines if self.similarity == "cosine" else pairwise_similarity(z, "dot")
-        )
+        twins = twin_similarity_of_views(z, "cosine")
+        self._observe_geometry(cosines, twins)
+        similarities = cosines
+        if self.similarity != "cosine":
+            similarities = pairwise_similarity(z, self.similarity)
+            twins = twin_similarity_of_views(z, self.similarity)
         if self.adaptive:
-            return self._adaptive_loss(z1, similarities)
-        loss = ops.mean(info_nce_loss(similarities, temperature=self.temperature))
+            return self._adaptive_loss(z1, similarities, twins)
+        loss = ops.mean(
+            info_nce_loss(similarities, twins, temperature=self.temperature)
+        )
         self._observe(contrastive_loss=loss)
         return loss
 
-    def _adaptive_loss(self, z1: Any, similarities: Any) -> Any:
+    def _adaptive_loss(self, z1: Any, similarities: Any, twins: Any) -> Any:
         # One threshold a sequence: its twin's row has the same.
         thresholds = ops.cast(self.threshold(z1), "float32")
         rows = adaptive_contrastive_loss(
             similarities,
             ops.concatenate([thresholds, thresholds], axis=0),
+            twins,
             temperature=self.temperature,
             pair_weights=self.pair_weights,
             denominator=self.denominator,
@@ -171,10 +176,9 @@ class ContrastiveObjective(keras.layers.Layer):
         )
         return learn + self.threshold_weight * regular
 
-    def _observe_geometry(self, cosines: Any) -> None:
+    def _observe_geometry(self, cosines: Any, twins: Any) -> None:
         """Alignment and uniformity of the batch (Wang & Isola 2020), on the unit sphere."""
         # |x - y|^2 = 2 - 2 cos(x, y); a row is at distance 0 from itself.
-        twins = twin_similarity(cosines)
         num_rows = ops.cast(ops.shape(cosines)[0], "float32")
         potentials = (
             ops.sum(ops.exp(4.0 * cosines - 4.0))

@@ -12,7 +12,9 @@ from adaptiverec.model.similarity import twin_similarity
 __all__ = ["info_nce_loss"]
 
 
-def info_nce_loss(similarities: Any, *, temperature: float = 1.0) -> Any:
+def info_nce_loss(
+    similarities: Any, twins: Any = None, *, temperature: float = 1.0
+) -> Any:
     """Pulls each row to its twin and pushes it from every other row of the batch.
 
     ``-log( e^{sim(i,i+)/t} / sum_{j in N(i) + {i+}} e^{sim(i,j)/t} )`` (poster,
@@ -20,6 +22,8 @@ def info_nce_loss(similarities: Any, *, temperature: float = 1.0) -> Any:
 
     Args:
         similarities: Float tensor of shape `[2B, 2B]`, rows `[z1; z2]`.
+        twins: The similarity of each row with its twin, float tensor of shape `[2B]`; by
+            default read from `similarities`.
         temperature: t, above 0.
 
     Returns:
@@ -28,4 +32,6 @@ def info_nce_loss(similarities: Any, *, temperature: float = 1.0) -> Any:
     logits = similarities / temperature
     others = ops.logical_not(ops.eye(ops.shape(logits)[0], dtype="bool"))
     log_denominator = masked_logsumexp(logits, others)
-    return log_denominator - twin_similarity(logits)
+    if twins is None:
+        twins = twin_similarity(similarities)
+    return log_denominator - twins / temperature

@@ -14,9 +14,8 @@ def next_item_loss(representations: Any, item_vectors: Any, targets: Any) -> Any
 
     With ``p = softmax(f(s) E^T)``, the gradient is ``p E - E[target]`` with respect to
     ``f(s)``, and ``p^T f(s)``, less ``f(s)`` in the row of the target, with respect to E.
-    So ``p`` need not be made: its numerators of the forward pass do, and the sums can be
-    divided by where there are few numbers. Automatic differentiation goes over the
-    `[batch, num_items]` scores twice as often.
+    So the `[batch, num_items]` scores are gone over once to make p, and not again;
+    automatic differentiation does so twice as often.
 
     Args:
         representations: f(s), float tensor of shape `[batch, hidden_dim]`.
@@ -32,25 +31,24 @@ def next_item_loss(representations: Any, item_vectors: Any, targets: Any) -> Any
     @tf.custom_gradient
     def closed_form(f: tf.Tensor, vectors: tf.Tensor) -> Any:
         scores = tf.cast(tf.matmul(f, vectors, transpose_b=True), tf.float32)
-        highest = tf.reduce_max(scores, axis=1, keepdims=True)
-        numerators = tf.exp(scores - highest)
-        denominators = tf.reduce_sum(numerators, axis=1, keepdims=True)
+        shares = tf.nn.softmax(scores)
+        # The best item's share is e^0 over the sum of e^{score - highest}: never 0, as a
+        # bad target's may come out.
+        log_denominators = tf.reduce_max(scores, axis=1) - tf.math.log(
+            tf.reduce_max(shares, axis=1)
+        )
         target_vectors = tf.gather(vectors, rows)
         target_scores = tf.cast(tf.reduce_sum(f * target_vectors, axis=1), tf.float32)
-        losses = tf.math.log(denominators[:, 0]) + highest[:, 0] - target_scores
 
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            weights = tf.cast(upstream[:, None] / denominators, f.dtype)
-            upstream = tf.cast(upstream[:, None], f.dtype)
-            shares = tf.cast(numerators, f.dtype)
-            to_f = tf.matmul(shares, vectors) * weights - target_vectors * upstream
-            to_vectors = tf.matmul(shares, f * weights, transpose_a=True)
-            to_vectors = tf.tensor_scatter_nd_sub(
-                to_vectors, rows[:, None], f * upstream
-            )
-            return to_f, to_vectors
+            weights = tf.cast(upstream[:, None], f.dtype)
+            weighted = f * weights
+            p = tf.cast(shares, f.dtype)
+            to_f = (tf.matmul(p, vectors) - target_vectors) * weights
+            to_vectors = tf.matmul(p, weighted, transpose_a=True)
+            return to_f, tf.tensor_scatter_nd_sub(to_vectors, rows[:, None], weighted)
 
-        return losses, gradient
+        return log_denominators - target_scores, gradient
 
     return closed_form(
         tf.convert_to_tensor(representations), tf.convert_to_tensor(item_vectors)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -37,6 +38,7 @@ class PackedBatch:
     Attributes:
         item_ids: As given.
         positions: The place of each token in its sequence, int tensor of shape `[tokens]`.
+        last_positions: As given.
         last_tokens: The token that each sequence ends with, int tensor of shape `[batch]`.
     """
 
@@ -50,7 +52,7 @@ class PackedBatch:
     ) -> None:
         self.item_ids = item_ids
         self._lengths = lengths
-        self._last_positions = last_positions
+        self.last_positions = last_positions
         self._groups = groups
         self._order = order
         self._starts = tf.cumsum(lengths, exclusive=True)
@@ -112,47 +114,54 @@ class PackedBatch:
         value: tf.Tensor,
         *,
         num_heads: int,
-        last_only: bool,
     ) -> tf.Tensor:
-        """Applies a function that needs padded sequences, to each group.
+        """Lets the tokens of each sequence look at each other, group by group.
 
         Args:
-            attention: Maps query `[rows, num_heads, num_queries, head_dim]`, key and
-                value `[rows, num_heads, length, head_dim]` and the queries' places in
-                the sequence, int `[rows or 1, num_queries]`, to the shape of the query.
-                Keys behind a sequence's end are there, too, and stand at later places
-                than all of its queries.
-            query: Float tensor of shape `[tokens, hidden_dim]`, or with `last_only` of
-                the last tokens, `[batch, hidden_dim]`.
-            key: Float tensor of shape `[tokens, hidden_dim]`.
+            attention: Maps query, key and value, `[rows, num_heads, length, head_dim]`,
+                to the same shape. Padding stands behind a sequence's end, so that no
+                query of causal attention sees it.
+            query: Float tensor of shape `[tokens, hidden_dim]`.
+            key: Likewise.
             value: Likewise.
             num_heads: Divides `hidden_dim`.
-            last_only: Whether the queries are the last tokens alone.
 
         Returns:
-            Float tensor of the shape of `query`.
+            Float tensor of shape `[tokens, hidden_dim]`.
         """
-        padding = _Padding(
-            self._starts, self._lengths, self._groups, self._sequence, self.positions,
+        padding = self._padding(num_heads)
+        padded = [padding.pad(tokens) for tokens in (query, key, value)]
+        return padding.unpad([attention(*group) for group in zip(*padded, strict=True)])
+
+    def attend_from_sequences(
+        self, attention: Callable[..., tf.Tensor], states: tf.Tensor, *rows: tf.Tensor
+    ) -> tf.Tensor:
+        """Lets each sequence look at its tokens, group by group.
+
+        Args:
+            attention: Maps states `[rows, length, hidden_dim]`, padded at the end, and
+                the group's part of each of `rows` to `[rows, …]`.
+            states: Float tensor of shape `[tokens, hidden_dim]`.
+            *rows: What belongs to the sequences, tensors of shape `[batch, …]`.
+
+        Returns:
+            What came of all groups, of shape `[batch, …]`.
+        """
+        sizes = [size for size, _ in self._groups]
+        padded = [tf.squeeze(group, axis=1) for group in self._padding(1).pad(states)]
+        parts = [tf.split(tensor, sizes, num=len(sizes)) for tensor in rows]
+        groups = zip(padded, *parts, strict=True)
+        return tf.concat([attention(*group) for group in groups], axis=0)
+
+    def _padding(self, num_heads: int) -> _Padding:
+        return _Padding(
+            self._starts,
+            self._lengths,
+            self._groups,
+            self._sequence,
+            self.positions,
             num_heads,
         )
-        keys, values = padding.pad(key), padding.pad(value)
-        sizes = [size for size, _ in self._groups]
-        if last_only:
-            head_dim = query.shape[-1] // num_heads
-            rows = tf.reshape(query, [-1, num_heads, 1, head_dim])
-            queries = tf.split(rows, sizes, num=len(sizes))
-            places = tf.split(self._last_positions[:, None], sizes, num=len(sizes))
-        else:
-            queries = padding.pad(query)
-            places = [tf.range(cap)[None, :] for _, cap in self._groups]
-        outputs = [
-            attention(*group)
-            for group in zip(queries, keys, values, places, strict=True)
-        ]
-        if last_only:
-            return tf.reshape(tf.concat(outputs, axis=0), tf.shape(query))
-        return padding.unpad(outputs)
 
 
 class _Padding:
@@ -162,7 +171,15 @@ class _Padding:
     place of the padded sequences, so the gradient of going there is the way back.
     """
 
-    def __init__(self, starts, lengths, groups, sequence, positions, num_heads) -> None:
+    def __init__(
+        self,
+        starts: tf.Tensor,
+        lengths: tf.Tensor,
+        groups: list[tuple[tf.Tensor, tf.Tensor | int]],
+        sequence: tf.Tensor,
+        positions: tf.Tensor,
+        num_heads: int,
+    ) -> None:
         self._num_heads = num_heads
         self._groups = groups
         heads = tf.range(num_heads)
@@ -175,7 +192,9 @@ class _Padding:
             token = starts[rows][:, None, None] + tf.minimum(position, length - 1)
             index = token * num_heads + heads[None, :, None]
             there.append(tf.reshape(index, [-1]))
-            real.append(tf.reshape(tf.broadcast_to(position < length, tf.shape(index)), [-1]))
+            real.append(
+                tf.reshape(tf.broadcast_to(position < length, tf.shape(index)), [-1])
+            )
             per_row = num_heads * cap
             first_place.append(place + tf.range(size) * per_row)
             caps.append(tf.fill([size], cap))
@@ -194,8 +213,8 @@ class _Padding:
         head_dim = tokens.shape[-1] // self._num_heads
 
         @tf.custom_gradient
-        def look_up(rows):
-            def gradient(upstream):
+        def look_up(rows: tf.Tensor) -> Any:
+            def gradient(upstream: tf.Tensor) -> tf.Tensor:
                 return tf.gather(upstream, self._back)
 
             return tf.gather(rows, self._there), gradient
@@ -214,12 +233,14 @@ class _Padding:
         head_dim = groups[0].shape[-1]
 
         @tf.custom_gradient
-        def look_up(flat):
-            def gradient(upstream):
+        def look_up(flat: tf.Tensor) -> Any:
+            def gradient(upstream: tf.Tensor) -> tf.Tensor:
                 padded = tf.gather(upstream, self._there)
                 return tf.where(self._real, padded, tf.zeros_like(padded))
 
             return tf.gather(flat, self._back), gradient
 
-        flat = tf.concat([tf.reshape(group, [-1, head_dim]) for group in groups], axis=0)
+        flat = tf.concat(
+            [tf.reshape(group, [-1, head_dim]) for group in groups], axis=0
+        )
         return tf.reshape(look_up(flat), [-1, self._num_heads * head_dim])

@@ -11,6 +11,8 @@ from adaptiverec.common.checks import check_at_least, check_rate
 from adaptiverec.common.errors import InvalidValueError
 from adaptiverec.model.dropout import Dropout
 from adaptiverec.model.initialization import small_normal
+from adaptiverec.model.layer_norm import LayerNorm
+from adaptiverec.model.look_up import look_up
 from adaptiverec.model.packed_batch import PackedBatch
 from adaptiverec.model.transformer_block import TransformerBlock
 
@@ -94,7 +96,7 @@ class SequenceEncoder(keras.layers.Layer):
             embeddings_initializer=small_normal(),
             name="position_embedding",
         )
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-12, name="norm")
+        self.norm = LayerNorm(epsilon=1e-12, name="norm")
         self.dropout = Dropout(dropout, name="dropout")
         self.blocks = [
             TransformerBlock(
@@ -146,20 +148,21 @@ class SequenceEncoder(keras.layers.Layer):
 
     def _encode(self, batch: PackedBatch, *, training: bool) -> Any:
         """The state at each sequence's last token, in the order of the packed batch."""
-        states = self.item_embedding(batch.item_ids)
-        states += self.position_embedding(batch.positions)
+        states = look_up(self.item_embedding.embeddings, batch.item_ids)
+        states += look_up(self.position_embedding.embeddings, batch.positions)
+        states = ops.cast(states, self.compute_dtype)
         states = self.dropout(self.norm(states), training=training)
         for block in self.blocks[:-1]:
             states = block(states, batch=batch, training=training)
         # Only the last item's state is asked for, so the last block computes no other.
-        return self.blocks[-1](
-            states, batch=batch, last_only=True, training=training
-        )
+        return self.blocks[-1](states, batch=batch, last_only=True, training=training)
 
     @property
     def item_vectors(self) -> Any:
         """E, the catalogue's embeddings, `[num_items, hidden_dim]`; row i is item i+1."""
-        return self.item_embedding.embeddings[1 : self.num_items + 1]
+        # Indexing gives the same, but a gradient that is made one number at a time.
+        table = self.item_embedding.embeddings
+        return ops.slice(table, [1, 0], [self.num_items, self.hidden_dim])
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -12,7 +12,13 @@ from typing import Any
 
 from keras import ops
 
-__all__ = ["SIMILARITIES", "negative_pairs", "pairwise_similarity", "twin_similarity"]
+__all__ = [
+    "SIMILARITIES",
+    "negative_pairs",
+    "pairwise_similarity",
+    "twin_similarity",
+    "twin_similarity_of_views",
+]
 
 SIMILARITIES = ("cosine", "dot")
 
@@ -47,7 +53,7 @@ def negative_pairs(num_rows: Any) -> Any:
 
 
 def twin_similarity(similarities: Any) -> Any:
-    """The similarity of each row with its twin.
+    """The similarity of each row with its twin, read from all similarities.
 
     Args:
         similarities: Float tensor of shape `[2B, 2B]`.
@@ -57,4 +63,23 @@ def twin_similarity(similarities: Any) -> Any:
     """
     batch_size = ops.shape(similarities)[0] // 2
     first = ops.diagonal(similarities[:batch_size, batch_size:])
+    return ops.concatenate([first, first], axis=0)
+
+
+def twin_similarity_of_views(views: Any, kind: str = "cosine") -> Any:
+    """The same, computed from the views.
+
+    It costs next to nothing, while the gradient of reading from the matrix is a matrix.
+
+    Args:
+        views: Float tensor of shape `[2B, hidden_dim]`.
+        kind: `"cosine"` or `"dot"`.
+
+    Returns:
+        Float tensor of shape `[2B]`.
+    """
+    if kind == "cosine":
+        views = ops.normalize(views, axis=-1)
+    z1, z2 = ops.split(views, 2, axis=0)
+    first = ops.sum(z1 * z2, axis=-1)
     return ops.concatenate([first, first], axis=0)

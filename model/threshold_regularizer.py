@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
-from adaptiverec.model.similarity import negative_pairs
+from adaptiverec.model.similarity import negative_pairs, twin_similarity
 
 __all__ = ["THRESHOLD_TARGETS", "ThresholdRegularizer", "similarity_quantile"]
 
@@ -28,14 +29,16 @@ def similarity_quantile(similarities: Any, quantile: float) -> Any:
     Returns:
         Float scalar, exact to 1/4096 of the range of `similarities`.
     """
-    negatives = negative_pairs(ops.shape(similarities)[0])
     low, high = ops.min(similarities), ops.max(similarities)
     width = ops.maximum((high - low) / _NUM_BINS, keras.config.epsilon())
     bins = ops.cast((similarities - low) * (1.0 / width), "int32")
-    # The largest ones themselves come out one bin too high; other pairs fall behind.
-    bins = ops.where(negatives, ops.minimum(bins, _NUM_BINS - 1), _NUM_BINS)
-    counts = ops.bincount(ops.reshape(bins, [-1]), minlength=_NUM_BINS + 1)
-    counts = ops.cast(counts[:_NUM_BINS], "float32")
+    # What is no number (the model diverges) comes out negative.
+    bins = ops.maximum(bins, 0)
+    # Counting all pairs and taking back those outside N is sooner than leaving them out.
+    twin_bins = twin_similarity(bins)
+    counts = _histogram(bins) - _histogram(ops.diagonal(bins)) - _histogram(twin_bins)
+    # The largest ones come out one bin too high.
+    counts = ops.concatenate([counts[:-2], counts[-2:-1] + counts[-1:]], axis=0)
     cumulative = ops.cumsum(counts)
     wanted = quantile * cumulative[-1]
     bin_index = ops.minimum(
@@ -46,6 +49,12 @@ def similarity_quantile(similarities: Any, quantile: float) -> Any:
         wanted - (cumulative[bin_index] - counts[bin_index]), counts[bin_index]
     )
     return low + width * (ops.cast(bin_index, "float32") + inside)
+
+
+def _histogram(bins: Any) -> Any:
+    size = _NUM_BINS + 1
+    counts = tf.math.bincount(ops.reshape(bins, [-1]), minlength=size, maxlength=size)
+    return ops.cast(counts, "float32")
 
 
 @keras.saving.register_keras_serializable("adaptiverec")

@@ -10,6 +10,7 @@ import tensorflow as tf
 from adaptiverec.model.dropout import Dropout
 from adaptiverec.model.gelu import gelu
 from adaptiverec.model.initialization import small_normal
+from adaptiverec.model.layer_norm import LayerNorm
 from adaptiverec.model.packed_batch import PackedBatch
 from adaptiverec.model.self_attention import SelfAttention
 
@@ -57,12 +58,8 @@ class TransformerBlock(keras.layers.Layer):
         self.outer = keras.layers.Dense(
             hidden_dim, kernel_initializer=small_normal(), name="outer"
         )
-        self.attention_norm = keras.layers.LayerNormalization(
-            epsilon=self.epsilon, name="attention_norm"
-        )
-        self.inner_norm = keras.layers.LayerNormalization(
-            epsilon=self.epsilon, name="inner_norm"
-        )
+        self.attention_norm = LayerNorm(epsilon=self.epsilon, name="attention_norm")
+        self.inner_norm = LayerNorm(epsilon=self.epsilon, name="inner_norm")
         self.dropout = Dropout(self.dropout_rate, name="dropout")
         self.attention.build(input_shape)
         self.attention_norm.build(input_shape)
@@ -91,13 +88,12 @@ class TransformerBlock(keras.layers.Layer):
             Float tensor of the shape of `states`, or `[batch, hidden_dim]` with
             `last_only`.
         """
-        queries = tf.gather(states, batch.last_tokens) if last_only else states
-        attended = self.attention(
-            queries, states, batch=batch, last_only=last_only, training=training
-        )
-        states = self.attention_norm(
-            queries + self.dropout(attended, training=training)
-        )
+        if last_only:
+            attended = self.attention.from_last(states, batch=batch, training=training)
+            states = tf.gather(states, batch.last_tokens)
+        else:
+            attended = self.attention(states, batch=batch, training=training)
+        states = self.attention_norm(states + self.dropout(attended, training=training))
         inner = self.outer(self.inner(states))
         return self.inner_norm(states + self.dropout(inner, training=training))
 

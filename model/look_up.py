@@ -1,0 +1,34 @@
+"""Rows of a table, with a dense gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+__all__ = ["look_up"]
+
+
+def look_up(table: Any, indices: Any) -> Any:
+    """`tf.gather(table, indices)`, whose gradient has the shape of the table.
+
+    TensorFlow's own gradient lists a row for each index. Where each step needs most of
+    the table anyway, adding them up once is sooner than what the optimizer makes of
+    such a list: it adds them up each time that it reads it.
+
+    Args:
+        table: Float tensor or variable of shape `[rows, dim]`.
+        indices: Int tensor of any shape.
+
+    Returns:
+        Float tensor of shape `[*indices.shape, dim]`.
+    """
+
+    @tf.custom_gradient
+    def gathered(rows: tf.Tensor) -> Any:
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            return tf.math.unsorted_segment_sum(upstream, indices, tf.shape(rows)[0])
+
+        return tf.gather(rows, indices), gradient
+
+    return gathered(tf.convert_to_tensor(table))
