@@ -209,7 +209,6 @@ class _Padding:
 
     def pad(self, tokens: tf.Tensor) -> list[tf.Tensor]:
         """`[tokens, hidden_dim]` to `[rows, num_heads, cap, head_dim]` for each group."""
-        shape = tf.shape(tokens)
         head_dim = tokens.shape[-1] // self._num_heads
 
         @tf.custom_gradient

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from adaptiverec.common.errors import InvalidValueError
 from adaptiverec.model.dropout import Dropout
 from adaptiverec.model.initialization import small_normal
 from adaptiverec.model.packed_batch import PackedBatch
@@ -37,6 +38,11 @@ class SelfAttention(keras.layers.Layer):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Creates the projections for states of shape `[tokens, hidden_dim]`."""
         hidden_dim = input_shape[-1]
+        if hidden_dim is None:
+            raise InvalidValueError(
+                "The size of the states must be known. Received: input_shape="
+                f"{input_shape}"
+            )
         self._scale = 1.0 / math.sqrt(hidden_dim // self.num_heads)
 
         def projection(name: str) -> keras.layers.Dense:

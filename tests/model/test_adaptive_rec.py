@@ -241,3 +241,28 @@ def test_inputs_without_what_is_needed() -> None:
         model({"ids": np.zeros((1, 6), np.int32)})
     with pytest.raises(InvalidValueError, match="k must be at least 1. Received: 0"):
         model.recommend(np.array([[1]], np.int32), k=0)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_fit_predict_and_evaluate_in_half_precision_and_several_steps_at_once(
+    policy,
+) -> None:
+    keras.utils.set_random_seed(3)
+    default = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = AdaptiveRec(NUM_ITEMS, **SMALL)
+    finally:
+        keras.config.set_dtype_policy(default)
+    assert model.encoder.blocks[0].compute_dtype == policy.removeprefix("mixed_")
+    before = [np.array(weight) for weight in model.trainable_weights]
+    model.compile("adam", steps_per_execution=2)
+    history = model.fit(cyclic_batches(), epochs=2, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+    after = model.trainable_weights
+    assert any(
+        (a != b).any() for a, b in zip(before, map(np.array, after), strict=True)
+    )
+    inputs, _ = next(iter(cyclic_batches()))
+    assert np.isfinite(model.predict(inputs, verbose=0)[:, 1:]).all()
+    assert np.isfinite(model.evaluate(cyclic_batches(), verbose=0)).all()
