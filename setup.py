@@ -31,10 +31,13 @@ TRAIN = [
 SERVING = [
     *TRAIN,
     "grpcio>=1.73,<2",
+    "grpcio-health-checking>=1.73,<2",
+    "grpcio-reflection>=1.73,<2",
     "protobuf>=6.31,<7",
     "tensorflow-recommenders>=0.7.7,<0.8",
     "tensorflow-serving-api>=2.19,<2.22",
     "tf-keras>=2.20,<2.22",
+    "uvicorn>=0.30,<1",
 ]
 # The client has message definitions of its own: neither TensorFlow nor Keras.
 CLIENT = ["grpcio>=1.73,<2", "protobuf>=6.31,<7"]
@@ -45,10 +48,12 @@ DEVELOPMENT = [
     # polars and pandas: the rivals in benchmarks/.
     "pandas>=2",
     "polars>=1",
+    "prometheus-client>=0.20",
     "pytest>=8",
     "pytest-xdist>=3.6",
     "ruff>=0.11",
     "setuptools>=77",
+    "trustme>=1.1",
     "types-pyyaml",
 ]
 

@@ -7,6 +7,7 @@
       config.yaml       the configuration, as `adaptiverec train --config` takes it
       model.keras       the best epoch's model
       vocabulary.txt    raw item ids; line n is the dense id n
+      popularity.npy    int64 [num_items]: interactions of each item in the training part
       history.json      every epoch's metrics
       evaluation.json   results of `adaptiverec evaluate`
       checkpoints/      the last epoch's state, to resume from, and the best model so far
@@ -22,6 +23,8 @@ import dataclasses
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from adaptiverec.common.errors import ContractError, NotFoundError
 from adaptiverec.common.files import read_json, sha256_of_bytes, write_json
@@ -40,6 +43,7 @@ RECORD = "run.json"
 CONFIGURATION = "config.yaml"
 MODEL = "model.keras"
 VOCABULARY = "vocabulary.txt"
+POPULARITY = "popularity.npy"
 HISTORY = "history.json"
 EVALUATION = "evaluation.json"
 CHECKPOINTS = "checkpoints"
@@ -60,9 +64,23 @@ class Run:
 
     @classmethod
     def create(
-        cls, path: Path, configuration: dict[str, Any], data: PreparedData
+        cls,
+        path: Path,
+        configuration: dict[str, Any],
+        data: PreparedData,
+        popularity: np.ndarray,
     ) -> Run:
-        """Starts the record of a new run in an existing directory."""
+        """Starts the record of a new run in an existing directory.
+
+        Args:
+            path: The directory.
+            configuration: The arguments of the training.
+            data: What it is trained on.
+            popularity: How often each item occurs in the training part, `[num_items]`.
+
+        Returns:
+            The run.
+        """
         record = {
             "schema_version": SCHEMA_VERSION,
             "producer": f"adaptiverec {version('adaptiverec')}",
@@ -80,6 +98,7 @@ class Run:
         run = cls(path, record)
         text = "".join(f"{item}\n" for item in data.vocabulary)
         (path / VOCABULARY).write_bytes(text.encode("utf-8"))
+        np.save(path / POPULARITY, popularity.astype(np.int64), allow_pickle=False)
         run.save()
         return run
 
@@ -158,6 +177,30 @@ class Run:
                 f"Received: another one in {self.path / VOCABULARY}"
             )
         return text.decode("utf-8").split("\n")[:-1]
+
+    def popularity(self) -> np.ndarray:
+        """How often each item occurs in the training part; element i has dense id i + 1.
+
+        Returns:
+            Int64 `[num_items]`.
+
+        Raises:
+            ContractError: The file is missing, or not of this run's items.
+        """
+        expected = self.record["data"]["num_items"]
+        try:
+            popularity = np.load(self.path / POPULARITY, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise ContractError(
+                f"The run must hold {POPULARITY}; train again with this release. "
+                f"Received: {self.path / POPULARITY} ({error})"
+            ) from error
+        if popularity.dtype != np.int64 or popularity.shape != (expected,):
+            raise ContractError(
+                f"{POPULARITY} must be int64 of shape [{expected}]. Received: "
+                f"{popularity.dtype} {list(popularity.shape)} in {self.path / POPULARITY}"
+            )
+        return popularity
 
     def check_data(self, data: PreparedData) -> None:
         """Raises :class:`ContractError` unless `data` is what the run was trained on."""

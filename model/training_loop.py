@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import yaml
 
 from adaptiverec.common.checks import check_above, check_at_least, check_at_most
@@ -18,6 +19,7 @@ from adaptiverec.common.files import check_output_is_free, staged_directory, wri
 from adaptiverec.common.progress import say, steps
 from adaptiverec.model import run as run_contract
 from adaptiverec.model.adaptive_rec import AdaptiveRec
+from adaptiverec.model.baselines import Popularity
 from adaptiverec.model.callbacks import (
     Checkpoint,
     ReplayedEarlyStopping,
@@ -27,7 +29,7 @@ from adaptiverec.model.callbacks import (
     StopOnNaN,
 )
 from adaptiverec.model.instances import evaluation_dataset, training_dataset
-from adaptiverec.model.prepared_data import PreparedData
+from adaptiverec.model.prepared_data import PreparedData, Sequences
 from adaptiverec.model.run import Run
 from adaptiverec.model.views import SUPERVISED_VIEWS
 
@@ -88,7 +90,7 @@ def run_training(
     )
     if not resume:
         # Nothing is written before all that can be wrong with the arguments is known.
-        run = _create(output, configuration, prepared)
+        run = _create(output, configuration, prepared, sequences)
     if checkpoint:
         checkpoint.restore(model)
         say(f"Going on after epoch {checkpoint.epoch}.")
@@ -161,12 +163,19 @@ def _check_new(output: Path) -> None:
     check_output_is_free(output)
 
 
-def _create(output: Path, configuration: dict[str, Any], data: PreparedData) -> Run:
+def _create(
+    output: Path,
+    configuration: dict[str, Any],
+    data: PreparedData,
+    sequences: Sequences,
+) -> Run:
+    # What is recommended where a history tells nothing is what evaluation compares with.
+    popularity = Popularity(sequences, data.num_items).scores(np.zeros(1))[0, 1:]
     with staged_directory(output) as staging:
         (staging / run_contract.CHECKPOINTS).mkdir()
         text = yaml.safe_dump(configuration, sort_keys=False)
         (staging / run_contract.CONFIGURATION).write_text(text, encoding="utf-8")
-        Run.create(staging, configuration, data)
+        Run.create(staging, configuration, data, popularity)
     return Run.open(output)
 
 

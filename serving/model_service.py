@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
 
 import grpc
-from tensorflow_serving.apis import get_model_status_pb2
+from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2
 
-from adaptiverec.serving.model_manager import ModelManager
+from adaptiverec.serving.server_core import ServerCore
 from adaptiverec.serving.status import RequestError, answering
 
-__all__ = ["ModelService"]
+__all__ = ["ModelService", "get_model_status"]
+
+_log = logging.getLogger(__name__)
 
 
 class ModelService:
-    """GetModelStatus of one model.
-
-    HandleReloadConfigRequest answers UNIMPLEMENTED: there is nothing to configure.
+    """GetModelStatus and HandleReloadConfigRequest.
 
     Args:
-        models: The versions of the model.
+        core: The models.
     """
 
-    def __init__(self, models: ModelManager[Any]) -> None:
-        self._models = models
+    def __init__(self, core: ServerCore) -> None:
+        self._core = core
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What to register with a ``grpc.Server``."""
@@ -34,7 +34,12 @@ class ModelService:
                     self.get_model_status,
                     get_model_status_pb2.GetModelStatusRequest.FromString,
                     get_model_status_pb2.GetModelStatusResponse.SerializeToString,
-                )
+                ),
+                "HandleReloadConfigRequest": grpc.unary_unary_rpc_method_handler(
+                    self.handle_reload_config_request,
+                    model_management_pb2.ReloadConfigRequest.FromString,
+                    model_management_pb2.ReloadConfigResponse.SerializeToString,
+                ),
             },
         )
 
@@ -44,26 +49,54 @@ class ModelService:
         request: get_model_status_pb2.GetModelStatusRequest,
         context: grpc.ServicerContext,
     ) -> get_model_status_pb2.GetModelStatusResponse:
-        """Tells the state of one version, or of all that were seen, newest first."""
-        if not request.HasField("model_spec"):
-            raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, "Missing ModelSpec")
-        spec = request.model_spec
-        statuses = self._models.statuses() if spec.name == self._models.name else []
-        missing = "any versions"
-        if spec.HasField("version"):
-            version = spec.version.value
-            statuses = [status for status in statuses if status.version == version]
-            missing = f"version {version}"
-        if not statuses:
+        """Tells the states of versions; see :func:`get_model_status`."""
+        return get_model_status(self._core, request)
+
+    @answering
+    def handle_reload_config_request(
+        self,
+        request: model_management_pb2.ReloadConfigRequest,
+        context: grpc.ServicerContext,
+    ) -> model_management_pb2.ReloadConfigResponse:
+        """Goes over to other models; see :meth:`ServerCore.reload`."""
+        if request.config.WhichOneof("config") != "model_config_list":
             raise RequestError(
-                grpc.StatusCode.NOT_FOUND,
-                f"Could not find {missing} of model {spec.name}",
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. Only "
+                "ModelConfigList is currently supported",
             )
-        response = get_model_status_pb2.GetModelStatusResponse()
-        for status in statuses:
-            entry = response.model_version_status.add(
-                version=status.version, state=int(status.state)
+        try:
+            self._core.reload(request.config)
+        except RequestError as error:
+            _log.warning(
+                "cannot reload the configuration: %s: %s",
+                error.code.name,
+                error.message,
             )
-            entry.status.error_code = status.code.value[0]
-            entry.status.error_message = status.message
+            raise
+        response = model_management_pb2.ReloadConfigResponse()
+        # OK, and there to be read.
+        response.status.SetInParent()
         return response
+
+
+def get_model_status(
+    core: ServerCore, request: get_model_status_pb2.GetModelStatusRequest
+) -> get_model_status_pb2.GetModelStatusResponse:
+    """Tells the state of one version, or of all that were seen, newest first.
+
+    Raises:
+        RequestError: INVALID_ARGUMENT, no model is named; those of
+            :meth:`ServerCore.status`.
+    """
+    if not request.HasField("model_spec"):
+        raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, "Missing ModelSpec")
+    response = get_model_status_pb2.GetModelStatusResponse()
+    for status in core.status(request.model_spec):
+        entry = response.model_version_status.add(
+            version=status.version, state=int(status.state)
+        )
+        entry.status.error_code = status.code.value[0]
+        # A path may have bytes that no message can.
+        entry.status.error_message = status.message.encode(errors="replace").decode()
+    return response

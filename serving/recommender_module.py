@@ -1,29 +1,73 @@
-"""The served function: raw ids in, raw ids out, in stock TensorFlow ops alone."""
+"""The functions that are served: raw ids in, raw ids out, in stock TensorFlow ops alone."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from adaptiverec.model.adaptive_rec import AdaptiveRec
-from adaptiverec.serving.tfrs_layers import factorized_top_k
+from adaptiverec.model.sequence_encoder import SequenceEncoder
+from adaptiverec.serving import contract
+from adaptiverec.serving.block_top_k import padded_rows
+from adaptiverec.serving.candidates import Candidates, Filters, Queries
+from adaptiverec.serving.flat_ids import FlatIds, counts_by_row, last_ids
+from adaptiverec.serving.item_vocabulary import ItemVocabulary
+from adaptiverec.serving.retrieval import check_retrieval
+from adaptiverec.serving.serving_encoder import ServingEncoder
+from adaptiverec.serving.signature_checks import check_k, check_lengths, check_rows
 
 __all__ = ["RecommenderModule"]
+
+Outputs = dict[str, tf.Tensor]
+
+# Shape and type of inputs.
+_ROWS = ((None, None), tf.string)
+_VALUES = ((None,), tf.string)
+_LENGTHS = ((None,), tf.int64)
+_K = ((None,), tf.int32)
+_FLAGS = ((None,), tf.bool)
+
+
+class _Items(NamedTuple):
+    """Rows of raw items looked up: their dense ids, and which are no padding."""
+
+    ids: FlatIds
+    given: tf.Tensor
+
+
+_INTS = tf.TensorSpec([None], tf.int32)
+_BOOLS = tf.TensorSpec([None], tf.bool)
+# So that functions which several signatures share are traced once.
+_ITEMS = _Items(FlatIds(_INTS, _INTS, tf.TensorSpec([], tf.int32)), _BOOLS)
 
 
 class RecommenderModule(tf.Module):
     """Looks raw item ids up, encodes the history, and retrieves the best other items.
 
-    It holds the encoder's raw variables and not the Keras model, so that the SavedModel
-    is small and loads without Keras.
+    It holds raw variables and no Keras model, so that the SavedModel is small and loads
+    without Keras. The item matrix is there once: the encoder's embeddings are what
+    retrieval looks through, their row being the dense id.
+
+    The functions, all of them `tf.function`s, are the signatures of
+    :mod:`adaptiverec.serving.contract`.
 
     Args:
         model: The trained model.
         vocabulary_path: Text file of raw item ids, line n being the dense id n. It
-            becomes an asset of the SavedModel.
+            becomes the asset of the SavedModel.
+        popularity: How often each item occurs in the training part, `[num_items]`: what
+            is recommended where a history tells nothing.
         trim: Whether the data was prepared with `trim_ids`.
         lowercase: Whether it was prepared with `lowercase_ids`.
+        retrieval: One of :data:`~.contract.RETRIEVALS`.
+        fingerprint: What identifies the model, in every answer.
+
+    Raises:
+        InvalidValueError: There is no such retrieval.
+        NotFoundError: It needs a package that is not installed.
     """
 
     def __init__(
@@ -31,121 +75,274 @@ class RecommenderModule(tf.Module):
         model: AdaptiveRec,
         vocabulary_path: str,
         *,
+        popularity: np.ndarray,
         trim: bool = False,
         lowercase: bool = False,
+        retrieval: str = "exact",
+        fingerprint: str = "",
     ) -> None:
         super().__init__(name="recommender")
-        self._trim = trim
-        self._lowercase = lowercase
-        # Used while the function is traced; being no tf.Module it is not saved.
-        self._encoder = _Untracked(model.encoder)
-        self._max_length = model.max_length
+        check_retrieval(retrieval)
         self._num_items = model.num_items
-        self._variables = [weight.value for weight in model.encoder.weights]
-        whole_line = tf.lookup.TextFileIndex.WHOLE_LINE
-        line_number = tf.lookup.TextFileIndex.LINE_NUMBER
-        self._row_of_item = tf.lookup.StaticHashTable(
-            tf.lookup.TextFileInitializer(
-                vocabulary_path, tf.string, whole_line, tf.int64, line_number
-            ),
-            default_value=-1,
+        self._max_length = model.max_length
+        self._fingerprint = fingerprint
+        self._vocabulary = ItemVocabulary(
+            vocabulary_path, trim=trim, lowercase=lowercase
         )
-        self._item_of_row = tf.lookup.StaticHashTable(
-            tf.lookup.TextFileInitializer(
-                vocabulary_path, tf.int64, line_number, tf.string, whole_line
-            ),
-            default_value="",
+        matrix = _matrix_in_whole_blocks(model.encoder)
+        self._encoder = ServingEncoder(model.encoder, matrix)
+        self._candidates = Candidates(matrix, model.num_items, popularity, retrieval)
+        self._make_functions()
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the retrieval surely finds the best items."""
+        return self._candidates.is_exact
+
+    def signatures(self) -> dict[str, Callable[..., Any]]:
+        """The functions to save, by the names of the contract."""
+        return {
+            contract.SIGNATURE: self.recommend,
+            contract.RECOMMEND: self.recommend,
+            contract.RECOMMEND_RAGGED: self.recommend_ragged,
+            contract.SCORE: self.score,
+            contract.EMBED_SEQUENCE: self.embed_sequence,
+            contract.EMBED_ITEM: self.embed_item,
+            contract.SIMILAR_ITEMS: self.similar_items,
+            contract.CLASSIFY: self.classify,
+        }
+
+    def _make_functions(self) -> None:
+        # Defaults that are tensors become the signature's; they are made here, since
+        # importing a module must not start TensorFlow.
+        ten, yes = tf.constant([10]), tf.constant([True])
+        # One element of padding and not none: a server that batches pads shorter rows
+        # with a tensor's first element, and refuses a tensor without any.
+        padding = tf.constant([[""]])
+        no_values = tf.constant([], tf.string)
+        no_lengths = tf.constant([0], tf.int64)
+
+        @_signature(
+            history=_ROWS, k=_K, exclude=_ROWS, allow=_ROWS, exclude_history=_FLAGS
         )
-        self._index = factorized_top_k().BruteForce()
-        self._index.index(tf.convert_to_tensor(model.encoder.item_vectors))
+        def recommend(
+            history: tf.Tensor,
+            k: tf.Tensor = ten,
+            exclude: tf.Tensor = padding,
+            allow: tf.Tensor = padding,
+            exclude_history: tf.Tensor = yes,
+        ) -> Outputs:
+            num_rows = tf.shape(history)[0]
+            return self._recommend(
+                self._of_matrix("history", history, num_rows),
+                k,
+                self._of_matrix("exclude", exclude, num_rows),
+                self._of_matrix("allow", allow, num_rows),
+                exclude_history,
+            )
+
+        @_signature(
+            history_values=_VALUES,
+            history_lengths=_LENGTHS,
+            k=_K,
+            exclude_values=_VALUES,
+            exclude_lengths=_LENGTHS,
+            allow_values=_VALUES,
+            allow_lengths=_LENGTHS,
+            exclude_history=_FLAGS,
+        )
+        def recommend_ragged(
+            history_values: tf.Tensor,
+            history_lengths: tf.Tensor,
+            k: tf.Tensor = ten,
+            exclude_values: tf.Tensor = no_values,
+            exclude_lengths: tf.Tensor = no_lengths,
+            allow_values: tf.Tensor = no_values,
+            allow_lengths: tf.Tensor = no_lengths,
+            exclude_history: tf.Tensor = yes,
+        ) -> Outputs:
+            num_rows = tf.shape(history_lengths)[0]
+            return self._recommend(
+                self._of_lengths("history", history_values, history_lengths, num_rows),
+                k,
+                self._of_lengths("exclude", exclude_values, exclude_lengths, num_rows),
+                self._of_lengths("allow", allow_values, allow_lengths, num_rows),
+                exclude_history,
+            )
+
+        @_signature(items=_VALUES, k=_K)
+        def similar_items(items: tf.Tensor, k: tf.Tensor = ten) -> Outputs:
+            return self._similar_items(items, k)
+
+        self.recommend = recommend
+        self.recommend_ragged = recommend_ragged
+        self.similar_items = similar_items
 
     @tf.function(
         input_signature=[
             tf.TensorSpec([None, None], tf.string, name="history"),
-            tf.TensorSpec([None], tf.int32, name="k"),
+            tf.TensorSpec([None, None], tf.string, name="candidates"),
         ]
     )
-    def recommend(self, history: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The signature; see :mod:`adaptiverec.serving.contract`."""
-        with tf.control_dependencies(_check_k(history, k)):
-            # More than the catalogue is all of it, whatever was asked for.
-            k = tf.minimum(k, self._num_items)
-        history = self._normalize(history)
-        k = tf.broadcast_to(k, tf.shape(history)[:1])
-        # Rows of the catalogue, -1 for what the model does not know and for padding.
-        rows = self._row_of_item.lookup(history)
-        known = rows >= 0
-        unknown_items = tf.math.count_nonzero(
-            (history != "") & ~known, axis=1, dtype=tf.int32
-        )
-        with tf.control_dependencies([_check_history(history, known)]):
-            histories = tf.ragged.boolean_mask(rows, known)
-        item_ids = histories[:, -self._max_length :].to_tensor(default_value=-1) + 1
-        query = self._encoder.layer(item_ids)
-
-        # As many more as could be of the history, which are then taken out.
-        width = tf.reduce_max(k)
-        fetched = tf.minimum(width + tf.shape(history)[1], self._num_items)
-        scores, candidates = self._index(query, k=fetched)
-        candidates = tf.cast(candidates, tf.int64)
-        seen = tf.reduce_any(candidates[:, :, None] == rows[:, None, :], axis=2)
-        # A stable sort moves the others to the front, still best first.
-        order = tf.argsort(tf.cast(seen, tf.int32), axis=1, stable=True)[:, :width]
-        candidates = tf.gather(candidates, order, batch_dims=1)
-        scores = tf.gather(scores, order, batch_dims=1)
-        given = ~tf.gather(seen, order, batch_dims=1)
-        given &= tf.range(tf.shape(order)[1])[None, :] < k[:, None]
+    def score(self, history: tf.Tensor, candidates: tf.Tensor) -> Outputs:
+        """The signature `score`."""
+        num_rows = tf.shape(history)[0]
+        queries, _ = self._queries(self._of_matrix("history", history, num_rows))
+        pairs = self._of_matrix("candidates", candidates, num_rows).ids
+        shape = tf.stack([num_rows, tf.shape(candidates)[1]])
+        known = tf.reshape(pairs.ids != 0, shape)
+        scores = tf.reshape(self._candidates.scores(queries, pairs), shape)
         return {
-            "items": self._item_of_row.lookup(tf.where(given, candidates, -1)),
-            "scores": tf.where(given, scores, 0.0),
-            "unknown_items": unknown_items,
+            "scores": tf.where(known, scores, 0.0),
+            "known": known,
+            "fallback": queries.fallback,
         }
 
-    def _normalize(self, item_ids: tf.Tensor) -> tf.Tensor:
-        """Raw ids as the vocabulary has them: what was done to the log is done here."""
-        if self._trim:
-            item_ids = tf.strings.strip(item_ids)
-        if self._lowercase:
-            # Of ASCII alone, as in the log: of Unicode it would go by the server's locale.
-            item_ids = tf.strings.lower(item_ids)
-        return item_ids
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, None], tf.string, name="history")]
+    )
+    def embed_sequence(self, history: tf.Tensor) -> Outputs:
+        """The signature `embed_sequence`."""
+        items = self._of_matrix("history", history, tf.shape(history)[0])
+        queries, _ = self._queries(items)
+        known = ~queries.fallback
+        return {
+            "embedding": tf.where(known[:, None], queries.vectors, 0.0),
+            "known": known,
+        }
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="items")])
+    def embed_item(self, items: tf.Tensor) -> Outputs:
+        """The signature `embed_item`."""
+        ids = self._vocabulary.dense_ids(self._vocabulary.normalize(items))
+        known = ids != 0
+        vectors = self._candidates.vectors(ids)
+        return {"embedding": tf.where(known[:, None], vectors, 0.0), "known": known}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
+    def classify(self, inputs: tf.Tensor) -> Outputs:
+        """The signature `classify`."""
+        features = {
+            "history": tf.io.RaggedFeature(tf.string, row_splits_dtype=tf.int64)
+        }
+        history = tf.io.parse_example(inputs, features)["history"]
+        num_rows = tf.shape(inputs)[0]
+        none = self._of_matrix("exclude", tf.fill([1, 1], ""), num_rows)
+        answer = self._recommend(
+            self._of_lengths(
+                "history", history.flat_values, history.row_lengths(), num_rows
+            ),
+            tf.fill([1], 10),
+            none,
+            none,
+            tf.fill([1], True),
+        )
+        return {"classes": answer["items"], "scores": answer["scores"]}
+
+    def _similar_items(self, items: tf.Tensor, k: tf.Tensor) -> Outputs:
+        num_rows = tf.shape(items)[0]
+        with tf.control_dependencies(check_k(k, num_rows)):
+            k = tf.broadcast_to(tf.minimum(k, self._num_items), [num_rows])
+        ids = self._vocabulary.dense_ids(self._vocabulary.normalize(items))
+        itself = FlatIds.of_matrix(ids[:, None], num_rows)
+        scores, best = self._candidates.similar(
+            self._candidates.vectors(ids), itself, _widest(k)
+        )
+        known = ids != 0
+        return {**self._given(scores, best, k, known), "known": known}
+
+    @tf.function(input_signature=[_ITEMS, _INTS, _ITEMS, _ITEMS, _BOOLS])
+    def _recommend(
+        self,
+        history: _Items,
+        k: tf.Tensor,
+        exclude: _Items,
+        allow: _Items,
+        exclude_history: tf.Tensor,
+    ) -> Outputs:
+        num_rows = history.ids.num_rows
+        checks = check_k(k, num_rows)
+        checks.append(check_rows("exclude_history", exclude_history, num_rows))
+        with tf.control_dependencies(checks):
+            # More than the catalogue is all of it, whatever was asked for.
+            k = tf.broadcast_to(tf.minimum(k, self._num_items), [num_rows])
+            exclude_history = tf.broadcast_to(exclude_history, [num_rows])
+        queries, unknown_items = self._queries(history)
+        flat = history.ids
+        of_history = tf.where(tf.gather(exclude_history, flat.rows), flat.ids, 0)
+        filters = Filters(
+            excluded=flat._replace(ids=of_history).and_also(exclude.ids),
+            allowed=allow.ids,
+            limited=counts_by_row(allow.given, allow.ids) > 0,
+        )
+        scores, ids = self._candidates.best(queries, filters, _widest(k))
+        return {
+            **self._given(scores, ids, k, tf.fill([num_rows], True)),
+            "unknown_items": unknown_items,
+            "fallback": queries.fallback,
+            "fingerprint": tf.fill([num_rows], self._fingerprint),
+        }
+
+    @tf.function(input_signature=[_ITEMS])
+    def _queries(self, history: _Items) -> tuple[Queries, tf.Tensor]:
+        """What is asked for, and how many items of each history are unknown."""
+        ids, num_known = last_ids(history.ids, self._max_length)
+        queries = Queries(self._encoder(ids), num_known == 0)
+        return queries, counts_by_row(history.given, history.ids) - num_known
+
+    def _given(
+        self, scores: tf.Tensor, ids: tf.Tensor, k: tf.Tensor, known: tf.Tensor
+    ) -> Outputs:
+        """The first k of each row as raw ids; "" and 0 where there are fewer."""
+        places = tf.range(tf.shape(ids)[1])[None, :]
+        given = (scores > -float("inf")) & (places < k[:, None]) & known[:, None]
+        return {
+            "items": self._vocabulary.raw_ids(tf.where(given, ids, 0)),
+            "scores": tf.where(given, scores, 0.0),
+        }
+
+    def _of_matrix(self, name: str, items: tf.Tensor, num_rows: tf.Tensor) -> _Items:
+        with tf.control_dependencies([check_rows(name, items, num_rows)]):
+            items = self._vocabulary.normalize(tf.identity(items))
+        given = tf.broadcast_to(items != "", [num_rows, tf.shape(items)[1]])
+        ids = self._vocabulary.dense_ids(items)
+        return _Items(FlatIds.of_matrix(ids, num_rows), tf.reshape(given, [-1]))
+
+    def _of_lengths(
+        self, name: str, values: tf.Tensor, lengths: tf.Tensor, num_rows: tf.Tensor
+    ) -> _Items:
+        checks = [
+            check_lengths(name, lengths, values),
+            check_rows(f"{name}_lengths", lengths, num_rows),
+        ]
+        with tf.control_dependencies(checks):
+            values = self._vocabulary.normalize(tf.identity(values))
+        # A single row is for all.
+        times = tf.where(tf.shape(lengths)[0] == num_rows, 1, num_rows)[None]
+        values, lengths = tf.tile(values, times), tf.tile(lengths, times)
+        ids = self._vocabulary.dense_ids(values)
+        return _Items(FlatIds.of_lengths(ids, lengths), values != "")
 
 
-class _Untracked:
-    """Keeps a layer out of the SavedModel's objects, which tf.Module would collect."""
-
-    def __init__(self, layer: Any) -> None:
-        self.layer = layer
-
-
-def _check_k(history: tf.Tensor, k: tf.Tensor) -> list[tf.Operation]:
-    batch_size, num_k = tf.shape(history)[0], tf.shape(k)[0]
-    return [
-        tf.debugging.Assert(
-            tf.reduce_all(k >= 1), ["k must be at least 1. Received:", k], summarize=10
-        ),
-        tf.debugging.Assert(
-            (num_k == 1) | (num_k == batch_size),
-            [
-                "k must have one element, or one for each history. Received:",
-                num_k,
-                "for histories:",
-                batch_size,
-            ],
-        ),
-    ]
+def _signature(**specs: tuple[tuple[None, ...], tf.DType]) -> Callable[..., Any]:
+    """`tf.function` with named inputs of these shapes and types."""
+    return tf.function(
+        input_signature=[
+            tf.TensorSpec(shape, dtype, name=name)
+            for name, (shape, dtype) in specs.items()
+        ]
+    )
 
 
-def _check_history(history: tf.Tensor, known: tf.Tensor) -> tf.Operation:
-    without = tf.where(~tf.reduce_any(known, axis=1))[:, 0]
-    return tf.debugging.Assert(
-        tf.equal(tf.size(without), 0),
-        [
-            "A history must have at least one item that the model knows. Received, "
-            "first of such rows:",
-            tf.gather(history, without[:1]),
-            "at:",
-            without[:1],
-        ],
-        summarize=10,
+def _widest(k: tf.Tensor) -> tf.Tensor:
+    # Of a batch without rows too, there is a width.
+    return tf.maximum(tf.reduce_max(k), 1)
+
+
+def _matrix_in_whole_blocks(encoder: SequenceEncoder) -> tf.Variable:
+    """Padding, the items, and zeros up to a whole block; nobody looks for those."""
+    vectors = encoder.item_embedding.embeddings.numpy()[: encoder.num_items + 1]
+    missing = padded_rows(len(vectors)) - len(vectors)
+    return tf.Variable(
+        np.pad(vectors, [[0, missing], [0, 0]]), trainable=False, name="item_matrix"
     )

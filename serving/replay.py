@@ -1,11 +1,14 @@
 """Answers of a SavedModel, asked in a process that knows nothing but TensorFlow.
 
-``python -m adaptiverec.serving.replay DIRECTORY`` reads ``{"history": [[…]], "k": n}``
-as JSON from standard input and writes the answer of `serving_default` to standard output.
+``python -m adaptiverec.serving.replay DIRECTORY`` reads ``{"histories": [[…]], "k": n}``
+as JSON from standard input and writes the items and scores of `serving_default` to
+standard output.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -17,6 +20,8 @@ from adaptiverec.common.errors import StageError
 
 __all__ = ["replay_in_clean_process"]
 
+_BATCH_SIZE = 32
+
 
 def replay_in_clean_process(
     directory: Path, histories: list[list[str]], k: int
@@ -25,20 +30,18 @@ def replay_in_clean_process(
 
     Args:
         directory: Of the SavedModel.
-        histories: Raw item ids, one list a user; padded here.
+        histories: Raw item ids, one list a user, of any lengths.
         k: How many recommendations of each.
 
     Returns:
-        The outputs of `serving_default`, as lists.
+        `{"items": [[…]], "scores": [[…]]}` of `serving_default`, a row a history.
 
     Raises:
         StageError: It could not be loaded or did not answer.
     """
-    width = max(len(history) for history in histories)
-    padded = [history + [""] * (width - len(history)) for history in histories]
     done = subprocess.run(
         [sys.executable, "-m", "adaptiverec.serving.replay", str(directory)],
-        input=json.dumps({"history": padded, "k": k}),
+        input=json.dumps({"histories": histories, "k": k}),
         capture_output=True,
         text=True,
         check=False,
@@ -55,14 +58,25 @@ def replay_in_clean_process(
 def _main(directory: str) -> None:
     import tensorflow as tf
 
+    if importlib.util.find_spec("scann"):
+        # A SavedModel may need its operations.
+        importlib.import_module("scann")
     request = json.load(sys.stdin)
     signature = tf.saved_model.load(directory).signatures["serving_default"]
-    outputs = signature(
-        history=tf.constant(request["history"]),
-        k=tf.constant([request["k"]], tf.int32),
-    )
-    answer = {name: output.numpy().tolist() for name, output in outputs.items()}
-    answer["items"] = [[item.decode() for item in row] for row in answer["items"]]
+    answer: dict[str, list] = {"items": [], "scores": []}
+    for start in range(0, len(request["histories"]), _BATCH_SIZE):
+        histories = request["histories"][start : start + _BATCH_SIZE]
+        outputs = signature(
+            history=tf.ragged.constant(histories, tf.string, ragged_rank=1).to_tensor(),
+            k=tf.fill([1], request["k"]),
+            exclude=tf.constant([[""]]),
+            allow=tf.constant([[""]]),
+            exclude_history=tf.constant([True]),
+        )
+        answer["items"] += [
+            [item.decode() for item in row] for row in outputs["items"].numpy()
+        ]
+        answer["scores"] += outputs["scores"].numpy().tolist()
     json.dump(answer, sys.stdout)
 
 

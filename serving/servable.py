@@ -1,46 +1,76 @@
-"""One version of a model in memory: a SavedModel and the session that runs it."""
+"""One version of a model in memory, which answers requests."""
 
 from __future__ import annotations
 
-import gc
-import logging
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import grpc
+import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
-from tensorflow_serving.apis import predict_pb2
+from tensorflow_serving.apis import (
+    classification_pb2,
+    inference_pb2,
+    input_pb2,
+    model_pb2,
+    predict_pb2,
+    prediction_log_pb2,
+    regression_pb2,
+)
 
-from adaptiverec.serving.status import RequestError, status_code
+from adaptiverec.serving.example_inference import (
+    ClassificationTask,
+    RegressionTask,
+    serialized_examples,
+)
+from adaptiverec.serving.inference_tasks import inference_tasks
+from adaptiverec.serving.observer import Observer
+from adaptiverec.serving.runner import Runner, RunnerWrapper
+from adaptiverec.serving.saved_model import load_saved_model
+from adaptiverec.serving.session_runner import SessionRunner
+from adaptiverec.serving.signatures import (
+    DEFAULT_SIGNATURE,
+    predict_feeds,
+    predict_outputs,
+    predict_signature,
+)
+from adaptiverec.serving.status import RequestError
 from adaptiverec.serving.tensors import (
-    array_from_proto,
+    content_proto_from_array,
     dtype_name,
     proto_from_array,
 )
-from adaptiverec.serving.warmup import warmup_requests
+from adaptiverec.serving.warmup import run_warmup
 
 __all__ = ["Servable"]
 
-_DEFAULT_SIGNATURE = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
+_Result = TypeVar("_Result")
 
 
 class Servable:
-    """A loaded SavedModel that answers Predict requests. Thread-safe.
+    """A loaded SavedModel that answers Predict, Classify, Regress and MultiInference.
 
-    It runs in a TF1 session over a graph of its own, as in tensorflow_model_server:
-    errors are those of the same C++ code, two versions share nothing, and closing frees
-    the memory of one.
+    Thread-safe. It runs in a session over a graph of its own, as in
+    tensorflow_model_server: errors are those of the same C++ code, two versions share
+    nothing, and closing frees the memory of one.
 
     Args:
-        name: The name of the model, for answers.
+        name: The name of the model, for whoever observes.
         version: The version, for answers.
-        path: The SavedModel directory, with the tag ``serve``.
-        warm_up: Whether to run the requests of its warm-up file, so that the first
-            caller does not wait for what TensorFlow does once.
+        path: The SavedModel directory.
+        warm_up: Whether to run the requests of its warm-up file, so that the first caller
+            does not wait for what TensorFlow does once.
+        warm_up_iterations: How often to run each of them.
+        tags: Which graph of the SavedModel.
+        session_config: Threads and memory of the session.
+        check_method_names: Whether a signature must name the method that is asked for.
+        as_tensor_content: Whether Predict answers in ``tensor_content``, not in fields.
+        observer: Told of loading, warm-up and runs.
+        wrap_runner: What to put before the session, such as batching.
 
     Raises:
         RequestError: The SavedModel cannot be loaded, or a warm-up request fails.
@@ -50,188 +80,291 @@ class Servable:
     """
 
     def __init__(
-        self, name: str, version: int, path: Path, *, warm_up: bool = True
+        self,
+        name: str,
+        version: int,
+        path: Path,
+        *,
+        warm_up: bool = True,
+        warm_up_iterations: int = 1,
+        tags: Sequence[str] = (tf.saved_model.SERVING,),
+        session_config: config_pb2.ConfigProto | None = None,
+        check_method_names: bool = False,
+        as_tensor_content: bool = False,
+        observer: Observer | None = None,
+        wrap_runner: RunnerWrapper | None = None,
     ) -> None:
         self.name = name
         self.version = version
-        self._lock = threading.Lock()
-        self._callables: dict[tuple[str, ...], Any] = {}
-        graph = tf.Graph()
-        # Two versions are in memory during a swap: neither may take the whole GPU.
-        config = tf.compat.v1.ConfigProto(
-            gpu_options=tf.compat.v1.GPUOptions(allow_growth=True)
+        self._observer = observer or Observer()
+        self._check_method_names = check_method_names
+        self._proto_from_array = (
+            content_proto_from_array if as_tensor_content else proto_from_array
         )
-        session = tf.compat.v1.Session(graph=graph, config=config)
-        self._session: tf.compat.v1.Session | None = session
+        # Whatever stands before the session must not put unlike tensors together.
+        self._check_types = wrap_runner is not None
+        config = config_pb2.ConfigProto()
+        if session_config is not None:
+            config.CopyFrom(session_config)
+        # Two versions are in memory during a swap: neither may take the whole GPU.
+        config.gpu_options.allow_growth = True
+        session, self.signatures = _observed(
+            lambda: load_saved_model(path, tags, config), self._observer.load, path
+        )
+        self._runner: Runner = SessionRunner(
+            session, use_caller_thread=not config.inter_op_parallelism_threads
+        )
         try:
-            with graph.as_default(), _without_deprecation_note():
-                meta_graph = tf.compat.v1.saved_model.loader.load(
-                    session, [tf.saved_model.SERVING], str(path)
-                )
-            # Copies: the meta graph holds the whole graph and is dropped.
-            self.signatures: dict[str, meta_graph_pb2.SignatureDef] = {}
-            for key, signature in meta_graph.signature_def.items():
-                self.signatures[key] = meta_graph_pb2.SignatureDef()
-                self.signatures[key].CopyFrom(signature)
-            del meta_graph, session
-            # Ops are only looked up from now on.
-            graph.finalize()
+            if wrap_runner is not None:
+                self._runner = wrap_runner(self._runner, self.signatures, path)
             if warm_up:
-                for request in warmup_requests(path):
-                    self.predict(request)
-        except BaseException as error:
+                _observed(
+                    lambda: run_warmup(path, self._answer, warm_up_iterations),
+                    self._observer.warmup,
+                    path,
+                )
+        except BaseException:
             self.close()
-            if isinstance(error, RequestError) or not isinstance(error, Exception):
-                raise
-            raise _load_error(path, error) from error
+            raise
 
     def predict(
-        self, request: predict_pb2.PredictRequest
+        self, request: predict_pb2.PredictRequest, timeout: float | None = None
     ) -> predict_pb2.PredictResponse:
         """Runs a signature of the model.
 
         Args:
-            request: The signature's name (``serving_default`` where empty), one tensor
-                for each of its inputs, and the outputs wanted (all where empty). The
-                model's name and version in it are not looked at.
+            request: The signature's name (``serving_default`` where empty), one tensor for
+                each of its inputs that has no default, and the outputs wanted (all where
+                empty). The model's name is only repeated in the answer.
+            timeout: Seconds that the caller will still wait, or None.
 
         Returns:
-            The outputs, their values in the typed fields, and who answered.
+            The outputs, and who answered.
+
+        Raises:
+            RequestError: As :meth:`run`.
+        """
+        spec = request.model_spec
+        outputs = self.run(
+            spec.signature_name, request.inputs, request.output_filter, timeout
+        )
+        response = predict_pb2.PredictResponse()
+        for alias, array in outputs.items():
+            self._proto_from_array(array, response.outputs[alias])
+        self._say_who(response.model_spec, spec)
+        return response
+
+    def run(
+        self,
+        signature_name: str,
+        inputs: Mapping[str, np.ndarray | tensor_pb2.TensorProto],
+        output_filter: Sequence[str] = (),
+        timeout: float | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Runs a signature; what :meth:`predict` does, without the messages.
+
+        Args:
+            signature_name: Its name; ``""`` is ``serving_default``.
+            inputs: The value of each input, by alias; ``object`` arrays of ``bytes`` for
+                strings.
+            output_filter: The outputs wanted, by alias; all where empty.
+            timeout: Seconds that the caller will still wait, or None.
+
+        Returns:
+            The value of each output, by alias.
 
         Raises:
             RequestError: FAILED_PRECONDITION, the model has no such signature;
-                INVALID_ARGUMENT, the inputs or outputs are not the signature's; the
-                code and message of the op, where one fails.
+                INVALID_ARGUMENT, the inputs or outputs are not the signature's; the code
+                and message of the op, where one fails.
         """
-        signature_name = request.model_spec.signature_name or _DEFAULT_SIGNATURE
-        signature = self.signatures.get(signature_name)
-        if signature is None:
-            raise RequestError(
-                grpc.StatusCode.FAILED_PRECONDITION,
-                f'Serving signature key "{signature_name}" not found.',
-            )
-        feeds = _feeds(signature, request)
-        aliases = _output_aliases(signature, request)
-        fetches = [signature.outputs[alias].name for alias in aliases]
-        try:
-            values = self._callable(feeds, fetches)(*feeds.values())
-        except tf.errors.OpError as error:
-            raise RequestError(status_code(error.error_code), error.message) from error
-        response = predict_pb2.PredictResponse()
-        response.model_spec.name = self.name
-        response.model_spec.version.value = self.version
-        response.model_spec.signature_name = signature_name
-        for alias, value in zip(aliases, values, strict=True):
-            response.outputs[alias].CopyFrom(proto_from_array(value))
+        signature = predict_signature(
+            self.signatures,
+            signature_name or DEFAULT_SIGNATURE,
+            check_method_name=self._check_method_names,
+        )
+        feeds = predict_feeds(signature, inputs)
+        aliases = predict_outputs(signature, output_filter)
+        if self._check_types:
+            _check_types(signature, feeds)
+        names = [signature.outputs[alias].name for alias in aliases]
+        values = self._run("Predict", feeds, names, timeout)
+        return dict(zip(aliases, values, strict=True))
+
+    def classify(
+        self,
+        request: classification_pb2.ClassificationRequest,
+        timeout: float | None = None,
+    ) -> classification_pb2.ClassificationResponse:
+        """Gives the classes and scores of each example of a request.
+
+        Raises:
+            RequestError: INVALID_ARGUMENT, there is no such signature, it is none for
+                classification, or there are no examples; those of the ops.
+        """
+        spec = request.model_spec
+        task = ClassificationTask(
+            self._example_signature(spec), check_method_name=self._check_method_names
+        )
+        values, count = self._run_examples(
+            "Classify", request.input, task.input, task.outputs, timeout
+        )
+        response = classification_pb2.ClassificationResponse(
+            result=task.result(values, count)
+        )
+        self._say_who(response.model_spec, spec)
+        return response
+
+    def regress(
+        self, request: regression_pb2.RegressionRequest, timeout: float | None = None
+    ) -> regression_pb2.RegressionResponse:
+        """Gives a number for each example of a request.
+
+        Raises:
+            RequestError: INVALID_ARGUMENT, there is no such signature, it is none for
+                regression, or there are no examples; those of the ops.
+        """
+        spec = request.model_spec
+        task = RegressionTask(
+            self._example_signature(spec), check_method_name=self._check_method_names
+        )
+        values, count = self._run_examples(
+            "Regress", request.input, task.input, task.outputs, timeout
+        )
+        response = regression_pb2.RegressionResponse(result=task.result(values, count))
+        self._say_who(response.model_spec, spec)
+        return response
+
+    def multi_inference(
+        self,
+        request: inference_pb2.MultiInferenceRequest,
+        timeout: float | None = None,
+    ) -> inference_pb2.MultiInferenceResponse:
+        """Classifies and regresses the same examples in one run of the graph.
+
+        Raises:
+            RequestError: INVALID_ARGUMENT, the tasks do not go together, or as in
+                :meth:`classify`; UNIMPLEMENTED, another method.
+        """
+        tasks = inference_tasks(
+            request, self.signatures, check_method_names=self._check_method_names
+        )
+        outputs = sorted({name for task in tasks for name in task.outputs})
+        values, count = self._run_examples(
+            "MultiInference",
+            request.input,
+            tasks[0].input if tasks else "",
+            outputs,
+            timeout,
+        )
+        response = inference_pb2.MultiInferenceResponse()
+        for wanted, task in zip(request.tasks, tasks, strict=True):
+            entry = response.results.add()
+            if isinstance(task, ClassificationTask):
+                entry.classification_result.CopyFrom(task.result(values, count))
+            else:
+                entry.regression_result.CopyFrom(task.result(values, count))
+            self._say_who(entry.model_spec, wanted.model_spec)
         return response
 
     def close(self) -> None:
-        """Frees the memory. Requests that still run are cancelled."""
-        with self._lock:
-            session, self._session = self._session, None
-            self._callables.clear()
-        if session is None:
-            return
-        session.close()
-        # That has freed the variables. The graph, with its constants, is in reference
-        # cycles, which might not be collected for as long as the server runs.
-        del session
-        gc.collect()
+        """Frees the memory; a request that still runs is cancelled."""
+        self._runner.close()
 
-    def _callable(self, feeds: Iterable[str], fetches: list[str]) -> Any:
-        key = (*feeds, "", *fetches)
-        with self._lock:
-            if self._session is None:
-                raise RequestError(
-                    grpc.StatusCode.CANCELLED,
-                    f"version {self.version} of {self.name} has been unloaded",
-                )
-            if key not in self._callables:
-                options = config_pb2.CallableOptions(feed=feeds, fetch=fetches)
-                # Each request runs in its own thread. In TensorFlow's shared pool, with
-                # a thread a core, a few slow requests hold up all others.
-                options.run_options.inter_op_thread_pool = -1
-                # The public make_callable() goes through Session.run(), which takes
-                # 0.3 ms more a request and checks shapes that the ops check too.
-                self._callables[key] = self._session._make_callable_from_options(
-                    options
-                )
-            return self._callables[key]
+    def _example_signature(
+        self, spec: model_pb2.ModelSpec
+    ) -> meta_graph_pb2.SignatureDef:
+        name = spec.signature_name or DEFAULT_SIGNATURE
+        if name not in self.signatures:
+            raise _invalid(f"No signature was found with the name: {name}")
+        return self.signatures[name]
 
+    def _run_examples(
+        self,
+        api: str,
+        examples: input_pb2.Input,
+        feed: str,
+        fetches: list[str],
+        timeout: float | None,
+    ) -> tuple[dict[str, np.ndarray], int]:
+        protos = serialized_examples(examples)
+        self._observer.examples(self.name, api, len(protos))
+        values = self._run(api, {feed: protos}, fetches, timeout)
+        return dict(zip(fetches, values, strict=True)), len(protos)
 
-def _feeds(
-    signature: meta_graph_pb2.SignatureDef, request: predict_pb2.PredictRequest
-) -> dict[str, Any]:
-    """The array to feed for each tensor name, checked against the signature."""
-    expected, received = set(signature.inputs), set(request.inputs)
-    missing = expected - received - set(signature.defaults)
-    if missing or received - expected:
-        raise RequestError(
-            grpc.StatusCode.INVALID_ARGUMENT,
-            f"input size does not match signature: {len(received)}!={len(expected)} "
-            f"len({_set(received)}) != len({_set(expected)}). Sent extra: "
-            f"{_set(received - expected)}. Missing but required: {_set(missing)}.",
-        )
-    feeds = {}
-    for alias in sorted(expected):
-        info = signature.inputs[alias]
-        source = request.inputs if alias in received else signature.defaults
-        proto = source[alias]
-        if proto.dtype != info.dtype:
+    def _run(
+        self,
+        api: str,
+        feeds: Mapping[str, np.ndarray],
+        fetches: Sequence[str],
+        timeout: float | None,
+    ) -> list[np.ndarray]:
+        start = time.perf_counter()
+        values = self._runner.run(feeds, fetches, timeout)
+        self._observer.runtime(self.name, api, time.perf_counter() - start)
+        return values
+
+    def _answer(self, log: prediction_log_pb2.PredictionLog) -> None:
+        """Answers a recorded request, for the warm-up."""
+        kind = log.WhichOneof("log_type")
+        if kind == "predict_log":
+            self.predict(log.predict_log.request)
+        elif kind == "classify_log":
+            self.classify(log.classify_log.request)
+        elif kind == "regress_log":
+            self.regress(log.regress_log.request)
+        elif kind == "multi_inference_log":
+            self.multi_inference(log.multi_inference_log.request)
+        elif kind == "session_run_log":
+            number = log.DESCRIPTOR.fields_by_name[kind].number
             raise RequestError(
-                grpc.StatusCode.INVALID_ARGUMENT,
-                f"input {alias} must be {dtype_name(info.dtype)} as in the signature. "
-                f"Received: {dtype_name(proto.dtype)}",
+                grpc.StatusCode.UNIMPLEMENTED,
+                f"Unsupported log_type for warmup: {number}",
             )
-        feeds[info.name] = array_from_proto(proto, name=alias)
-    return feeds
+
+    def _say_who(self, answer: model_pb2.ModelSpec, asked: model_pb2.ModelSpec) -> None:
+        answer.name = asked.name
+        answer.version.value = self.version
+        answer.signature_name = asked.signature_name or DEFAULT_SIGNATURE
 
 
-def _output_aliases(
-    signature: meta_graph_pb2.SignatureDef, request: predict_pb2.PredictRequest
-) -> list[str]:
-    wanted = list(request.output_filter)
-    for alias in wanted:
-        if alias not in signature.outputs:
-            raise RequestError(
-                grpc.StatusCode.INVALID_ARGUMENT,
-                f"output tensor alias not found in signature: {alias} Outputs expected "
-                f"to be in the set {_set(signature.outputs)}.",
-            )
-    if len(set(wanted)) < len(wanted):
-        duplicate = next(alias for alias in wanted if wanted.count(alias) > 1)
-        raise RequestError(
-            grpc.StatusCode.INVALID_ARGUMENT,
-            f"duplicate output tensor alias: {duplicate}",
-        )
-    return wanted or sorted(signature.outputs)
-
-
-def _set(names: Iterable[str]) -> str:
-    return "{" + ",".join(sorted(names)) + "}"
-
-
-@contextmanager
-def _without_deprecation_note() -> Iterator[None]:
-    """The loader is deprecated for training; TensorFlow Serving uses it as ever."""
-
-    def keep(record: logging.LogRecord) -> bool:
-        return "is deprecated" not in record.getMessage()
-
-    logger = tf.get_logger()
-    logger.addFilter(keep)
+def _observed(
+    action: Callable[[], _Result],
+    tell: Callable[[str, grpc.StatusCode, float], None],
+    path: Path,
+) -> _Result:
+    """Does something, and tells how it ended and how long it took."""
+    start = time.perf_counter()
+    code = grpc.StatusCode.UNKNOWN
     try:
-        yield
+        result = action()
+        code = grpc.StatusCode.OK
+        return result
+    except RequestError as error:
+        code = error.code
+        raise
     finally:
-        logger.removeFilter(keep)
+        tell(str(path), code, time.perf_counter() - start)
 
 
-def _load_error(path: Path, error: Exception) -> RequestError:
-    if isinstance(error, tf.errors.OpError):
-        return RequestError(status_code(error.error_code), error.message)
-    if isinstance(error, OSError):
-        # How the loader says that it found no SavedModel, or none that it can parse.
-        found = any(path.glob("saved_model.pb*"))
-        code = grpc.StatusCode.DATA_LOSS if found else grpc.StatusCode.NOT_FOUND
-        return RequestError(code, str(error))
-    return RequestError(grpc.StatusCode.UNKNOWN, f"{type(error).__name__}: {error}")
+def _check_types(
+    signature: meta_graph_pb2.SignatureDef, feeds: Mapping[str, np.ndarray]
+) -> None:
+    """What TensorFlow says of a tensor of another type than the graph's."""
+    for info in signature.inputs.values():
+        received = tf.dtypes.as_dtype(feeds[info.name].dtype)
+        expected = tf.dtypes.as_dtype(info.dtype)
+        if received != expected:
+            raise _invalid(
+                f"Type mismatch: actual {_short_name(received)} vs. expect "
+                f"{_short_name(expected)}"
+            )
+
+
+def _short_name(dtype: tf.DType) -> str:
+    """How TensorFlow's C++ calls a type: DT_FLOAT is float."""
+    return dtype_name(dtype.as_datatype_enum).removeprefix("DT_").lower()
+
+
+def _invalid(message: str) -> RequestError:
+    return RequestError(grpc.StatusCode.INVALID_ARGUMENT, message)

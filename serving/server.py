@@ -1,273 +1,176 @@
-"""A model server in this process, with TensorFlow Serving's gRPC services and layout.
+"""`adaptiverec serve`: a model server with TensorFlow Serving's services and flags.
 
 For trying out and for tests, and for small deployments. tensorflow_model_server takes
-the same directories and answers the same requests, with batching, metrics and REST.
+the same directories and flags, and answers the same requests.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import Any
 
-from adaptiverec.common.errors import InvalidValueError, StageError
 from adaptiverec.common.progress import say
-
-if TYPE_CHECKING:
-    import grpc
-
-    from adaptiverec.serving.model_manager import ModelManager
-    from adaptiverec.serving.servable import Servable
+from adaptiverec.serving.model_server import ModelServer
 
 __all__ = ["ModelServer", "serve"]
 
-_THREADS_PER_CORE = 4
-# Requests that may wait for a thread; more are refused with RESOURCE_EXHAUSTED, so that
-# an overloaded server answers late for a while and then says no, but does not swell.
-_MAX_WAITING = 100
-_DRAIN_SECONDS = 30.0
-
-
-class ModelServer:
-    """Serves the newest version under a base path over gRPC.
-
-    It answers TensorFlow Serving's PredictionService (Predict, GetModelMetadata) and
-    ModelService (GetModelStatus), and follows the base path: a new version is loaded
-    beside the old one, warmed up, and takes its place without a failed request; see
-    :class:`~adaptiverec.serving.model_manager.ModelManager`.
-
-    Example::
-
-        with ModelServer(model_base_path="exported", port=0) as server:
-            client = RecommenderClient(f"127.0.0.1:{server.port}")
-
-    Args:
-        model_base_path: The directory with the versions, ``BASE/<integer>/``, each a
-            SavedModel.
-        model_name: What requests must name.
-        port: The TCP port; 0 takes a free one.
-        host: The address to listen on. By default only this machine can reach it, since
-            there is neither encryption nor authentication; ``"0.0.0.0"`` is everyone.
-        file_system_poll_wait_seconds: Time between two looks for a new version; 0 never
-            looks again.
-        grpc_max_threads: How many requests run at once; 4 a core by default.
-        enable_model_warmup: Whether to run the requests in
-            ``assets.extra/tf_serving_warmup_requests`` before a version serves.
-
-    Raises:
-        InvalidValueError: An argument is outside its rule.
-    """
-
-    def __init__(
-        self,
-        *,
-        model_base_path: str | os.PathLike[str],
-        model_name: str = "default",
-        port: int = 8500,
-        host: str = "127.0.0.1",
-        file_system_poll_wait_seconds: float = 1.0,
-        grpc_max_threads: int | None = None,
-        enable_model_warmup: bool = True,
-    ) -> None:
-        if not model_name:
-            raise InvalidValueError(
-                "model_name must not be empty. Received: model_name=''"
-            )
-        if not 0 <= port <= 65535:
-            raise InvalidValueError(
-                f"port must be from 0 to 65535. Received: port={port}"
-            )
-        if not file_system_poll_wait_seconds >= 0:
-            raise InvalidValueError(
-                "file_system_poll_wait_seconds must not be negative. Received: "
-                f"file_system_poll_wait_seconds={file_system_poll_wait_seconds}"
-            )
-        if grpc_max_threads is not None and grpc_max_threads < 1:
-            raise InvalidValueError(
-                "grpc_max_threads must be at least 1. Received: "
-                f"grpc_max_threads={grpc_max_threads}"
-            )
-        self.model_name = model_name
-        self._base_path = Path(model_base_path)
-        self._host = host
-        self._port = port
-        self._poll_wait_seconds = file_system_poll_wait_seconds
-        self._threads = grpc_max_threads or _THREADS_PER_CORE * (os.cpu_count() or 1)
-        self._warm_up = enable_model_warmup
-        self._models: ModelManager[Servable] | None = None
-        self._server: grpc.Server | None = None
-        self._pool: ThreadPoolExecutor | None = None
-        self._stop_lock = threading.Lock()
-
-    @property
-    def port(self) -> int:
-        """The port it listens on, once started."""
-        return self._port
-
-    @property
-    def address(self) -> str:
-        """``HOST:PORT``, for clients."""
-        # An IPv6 address has colons of its own.
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"{host}:{self._port}"
-
-    def start(self) -> int:
-        """Loads the newest version, then opens the port.
-
-        Returns:
-            The version that serves.
-
-        Raises:
-            NotFoundError: The base path does not exist or holds no version.
-            StageError: The newest version cannot be loaded, the port cannot be had, or
-                the server has been started before.
-        """
-        # These import TensorFlow, which the rest of the command line does not wait for.
-        from adaptiverec.serving.model_manager import ModelManager
-        from adaptiverec.serving.servable import Servable
-
-        if self._models is not None:
-            raise StageError(
-                "A ModelServer can be started once. Received: a second start()"
-            )
-
-        def load(version: int, path: Path) -> Servable:
-            return Servable(self.model_name, version, path, warm_up=self._warm_up)
-
-        self._models = ModelManager(
-            self.model_name,
-            self._base_path,
-            load,
-            poll_wait_seconds=self._poll_wait_seconds,
-            on_swap=self._announce_swap,
-        )
-        try:
-            version = self._models.start()
-            self._listen(self._models)
-        except BaseException:
-            self.stop(grace=0)
-            raise
-        return version
-
-    def _listen(self, models: ModelManager[Servable]) -> None:
-        import grpc
-
-        from adaptiverec.serving.model_service import ModelService
-        from adaptiverec.serving.prediction_service import PredictionService
-
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="grpc")
-        server = grpc.server(
-            self._pool,
-            handlers=[
-                PredictionService(models).handler(),
-                ModelService(models).handler(),
-            ],
-            options=[
-                # Batches of long histories pass gRPC's default of 4 MiB.
-                ("grpc.max_receive_message_length", -1),
-                ("grpc.max_send_message_length", -1),
-                # Else a second server on the port would quietly get half the requests.
-                ("grpc.so_reuseport", 0),
-            ],
-            maximum_concurrent_rpcs=self._threads + _MAX_WAITING,
-        )
-        try:
-            self._port = server.add_insecure_port(self.address)
-        except RuntimeError as error:
-            raise StageError(
-                "The address must be one of this machine, and its port free. Received: "
-                f"{self.address}"
-            ) from error
-        server.start()
-        self._server = server
-
-    def stop(self, grace: float = _DRAIN_SECONDS) -> None:
-        """Refuses new requests, lets the running ones end, and frees the model.
-
-        Args:
-            grace: How many seconds the running requests have; then they are cancelled.
-        """
-        with self._stop_lock:
-            if self._server is not None:
-                self._server.stop(grace).wait()
-            if self._models is not None:
-                self._models.close()
-            if self._pool is not None:
-                self._pool.shutdown(wait=False)
-
-    def wait(self) -> None:
-        """Blocks until the server is stopped, from another thread."""
-        if self._server is not None:
-            self._server.wait_for_termination()
-
-    def __enter__(self) -> ModelServer:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
-
-    def _announce_swap(self, version: int) -> None:
-        if self._server is not None:
-            say(f"Serving {self.model_name} version {version} on {self.address}")
+# At whether the server has started, while it has not.
+_SECONDS_BETWEEN_LOOKS = 0.05
 
 
 def serve(
     *,
-    model_base_path: str,
+    model_base_path: str = "",
     model_name: str = "default",
     port: int = 8500,
     host: str = "127.0.0.1",
+    grpc_socket_path: str = "",
+    rest_api_port: int = 0,
+    rest_api_num_threads: int | None = None,
+    rest_api_timeout_in_ms: int = 30_000,
+    rest_api_enable_cors_support: bool = False,
+    model_config_file: str = "",
+    model_config_file_poll_wait_seconds: float = 0.0,
     file_system_poll_wait_seconds: float = 1.0,
-    grpc_max_threads: int | None = None,
+    fail_if_no_model_versions_found: bool = True,
+    max_num_load_retries: int = 5,
+    load_retry_interval_micros: int = 60_000_000,
+    num_load_threads: int = 0,
+    num_unload_threads: int = 0,
+    allow_version_labels_for_unavailable_models: bool = False,
+    saved_model_tags: str = "serve",
     enable_model_warmup: bool = True,
+    num_request_iterations_for_warmup: int = 0,
+    enable_batching: bool = False,
+    batching_parameters_file: str = "",
+    enable_per_model_batching_parameters: bool = False,
+    monitoring_config_file: str = "",
+    ssl_config_file: str = "",
+    grpc_max_threads: int | None = None,
+    grpc_channel_arguments: str = "",
+    enable_grpc_healthcheck_service: bool = False,
+    enable_signature_method_name_check: bool = False,
+    enable_serialization_as_tensor_content: bool = False,
+    tensorflow_session_parallelism: int = 0,
+    tensorflow_intra_op_parallelism: int = 0,
+    tensorflow_inter_op_parallelism: int = 0,
+    tensorflow_session_config_file: str = "",
+    per_process_gpu_memory_fraction: float = 0.0,
+    flush_filesystem_caches: bool = True,
+    remove_unused_fields_from_bundle_metagraph: bool = True,
+    enable_profiler: bool = True,
+    skip_initialize_tpu: bool = False,
+    use_alts_credentials: bool = False,
+    platform_config_file: str = "",
+    prefer_tflite_model: bool = False,
+    num_tflite_pools: int | None = None,
+    num_tflite_interpreters_per_pool: int = 1,
+    xla_cpu_compilation_enabled: bool = False,
+    xla_gpu_compilation_enabled: bool = False,
+    thread_pool_factory_config_file: str = "",
+    mixed_precision: str = "",
 ) -> None:
-    """Serves a model until SIGTERM or SIGINT; the running requests are still answered.
+    """Serves models until SIGTERM or SIGINT; the running requests are still answered.
 
-    A second signal ends the process at once. To be called in the main thread, which
+    The flags are tensorflow_model_server's; host and fail_if_no_model_versions_found are
+    more. A second signal ends the process at once. To be called in the main thread, which
     gets the signals.
 
     Args:
-        model_base_path: The directory with the versions, ``BASE/<integer>/``.
-        model_name: What requests must name.
-        port: The TCP port; 0 takes a free one.
-        host: The address to listen on; ``0.0.0.0`` lets other machines in.
-        file_system_poll_wait_seconds: Time between two looks for a new version; 0 never
+        model_base_path: The directory with the versions, ``BASE/<integer>/``, each a
+            SavedModel; not looked at with model_config_file.
+        model_name: What requests must name; not looked at with model_config_file.
+        port: The TCP port of gRPC; 0 takes a free one.
+        host: The address to listen on. By default only this machine can reach it;
+            ``0.0.0.0`` lets other machines in.
+        grpc_socket_path: A Unix socket for gRPC to listen on as well.
+        rest_api_port: The TCP port of the REST API; 0 is none.
+        rest_api_num_threads: How many REST requests run at once; 4 a core by default.
+        rest_api_timeout_in_ms: How long a REST request may take.
+        rest_api_enable_cors_support: Whether pages of other origins may read the answers.
+        model_config_file: Text proto of ModelServerConfig: several models, which of their
+            versions, and labels.
+        model_config_file_poll_wait_seconds: Time between two looks at that file; 0 never
             looks again.
-        grpc_max_threads: How many requests run at once; 4 a core by default.
+        file_system_poll_wait_seconds: Time between two looks for versions; 0 never looks
+            again.
+        fail_if_no_model_versions_found: Whether a base path without a version ends the
+            server at its start; with false it waits for one, as tensorflow_model_server.
+        max_num_load_retries: How often loading a version is tried again.
+        load_retry_interval_micros: Time between two such tries.
+        num_load_threads: How many models may load at once; 0 is all.
+        num_unload_threads: How many models may unload at once; 0 is all.
+        allow_version_labels_for_unavailable_models: Whether a label that is not in use may
+            be given to a version before it is available.
+        saved_model_tags: Which graph of a SavedModel; tags are separated by commas.
         enable_model_warmup: Whether to run warm-up requests before a version serves.
+        num_request_iterations_for_warmup: How often to run each; 0 is once.
+        enable_batching: Whether concurrent requests run as one.
+        batching_parameters_file: Text proto of BatchingParameters.
+        enable_per_model_batching_parameters: Whether each version has its own, in
+            batching_params.pbtxt.
+        monitoring_config_file: Text proto of MonitoringConfig: metrics on the REST port.
+        ssl_config_file: Text proto of SSLConfig: keys and certificates of the gRPC port.
+        grpc_max_threads: How many requests run at once, by default 4 a core and at least
+            64; one more is refused.
+        grpc_channel_arguments: Arguments of gRPC's server, KEY=VALUE, separated by commas.
+        enable_grpc_healthcheck_service: Whether to answer gRPC's health service.
+        enable_signature_method_name_check: Whether a signature must name the method that
+            is asked for.
+        enable_serialization_as_tensor_content: Whether Predict answers in tensor_content.
+        tensorflow_session_parallelism: Threads within an op and across ops; 0 is automatic.
+        tensorflow_intra_op_parallelism: Threads within an op; 0 is automatic.
+        tensorflow_inter_op_parallelism: Threads across ops; 0 is each request's own.
+        tensorflow_session_config_file: Text proto of TensorFlow's ConfigProto.
+        per_process_gpu_memory_fraction: How much of a GPU's memory to take at once.
+        flush_filesystem_caches: Accepted; there is nothing to flush.
+        remove_unused_fields_from_bundle_metagraph: Accepted; it always is so.
+        enable_profiler: Accepted; there is no profiler service.
+        skip_initialize_tpu: Accepted; TPUs are not used.
+        use_alts_credentials: Not to be had.
+        platform_config_file: Not to be had.
+        prefer_tflite_model: Not to be had.
+        num_tflite_pools: Not to be had.
+        num_tflite_interpreters_per_pool: Not to be had.
+        xla_cpu_compilation_enabled: Not to be had.
+        xla_gpu_compilation_enabled: Not to be had.
+        thread_pool_factory_config_file: Not to be had.
+        mixed_precision: Not to be had.
 
     Raises:
-        InvalidValueError: An argument is outside its rule.
-        NotFoundError: The base path does not exist or holds no version.
-        StageError: The newest version cannot be loaded, or the port cannot be had.
+        InvalidValueError: A flag is outside its rule, or not to be had.
+        NotFoundError: A base path does not exist or holds no version, or there is no such
+            file.
+        StageError: A model cannot be loaded, or a port cannot be had.
     """
-    server = ModelServer(
-        model_base_path=model_base_path,
-        model_name=model_name,
-        port=port,
-        host=host,
-        file_system_poll_wait_seconds=file_system_poll_wait_seconds,
-        grpc_max_threads=grpc_max_threads,
-        enable_model_warmup=enable_model_warmup,
-    )
+    server = ModelServer(**locals())
     with _stop_signal() as stop:
-        version = server.start()
-        say(f"Serving {model_name} version {version} on {server.address}")
-        stop.wait()
-        say("Stopping: no new requests, running ones end")
-        server.stop()
+        if _start(server, stop):
+            stop.wait()
+            say("Stopping: no new requests, running ones end")
+            server.stop()
+
+
+def _start(server: ModelServer, stop: threading.Event) -> bool:
+    """Starts the server, unless there is a signal to stop before that is done."""
+    # In a thread of its own: starting may wait for a version for a long time, and only
+    # the main thread hears of signals.
+    with ThreadPoolExecutor(1, thread_name_prefix="start") as pool:
+        started = pool.submit(server.start)
+        while not started.done() and not stop.wait(_SECONDS_BETWEEN_LOOKS):
+            pass
+        if stop.is_set():
+            server.stop(grace=0)
+            # How it ended does not matter any more, only that it has.
+            started.exception()
+            return False
+        started.result()
+    return True
 
 
 @contextmanager

@@ -12,7 +12,12 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 
 from adaptiverec.serving.status import RequestError
 
-__all__ = ["array_from_proto", "dtype_name", "proto_from_array"]
+__all__ = [
+    "array_from_proto",
+    "content_proto_from_array",
+    "dtype_name",
+    "proto_from_array",
+]
 
 # The field that holds the values of each type. The kind says how: "plain" as they are,
 # "bits" as the 16 bits of a float, "pair" as real and imaginary part in turn.
@@ -43,8 +48,16 @@ _PACKED = {
 }
 _LENGTH_DELIMITED = 2
 
-# What one value may stand for: a request of a few bytes must not take gigabytes.
-_MAX_FILLED_VALUES = 2**24
+_NUMPY_TYPES = {
+    number: np.dtype(tf.dtypes.as_dtype(number).as_numpy_dtype) for number in _FIELDS
+}
+
+_MAX_INT64 = 2**63 - 1
+_MAX_DIMENSIONS = 254
+
+# How many values may be made up, or rows without any: a request of a few bytes must not
+# take gigabytes. TensorFlow tries, and refuses what it gets no memory for.
+_MAX_FILLED_VALUES = 2**20
 
 
 def dtype_name(dtype: int) -> str:
@@ -55,11 +68,11 @@ def dtype_name(dtype: int) -> str:
 
 
 def array_from_proto(proto: tensor_pb2.TensorProto, *, name: str) -> np.ndarray:
-    """Decodes a tensor of a request.
+    """Decodes a tensor of a request, as TensorFlow's C++ does.
 
-    As in TensorFlow, values come in ``tensor_content`` or in the field of their type,
-    and a field that is shorter than the shape is filled up with its last value. One
-    that is empty or too long is refused, where TensorFlow makes up or drops values.
+    Values come in ``tensor_content`` or in the field of their type. A field that is shorter
+    than the shape is filled up with its last value, an empty one with zeros or ``""``; one
+    that is longer is cut; integers that their type has no room for wrap around.
 
     Args:
         proto: The tensor, of any shape.
@@ -72,45 +85,75 @@ def array_from_proto(proto: tensor_pb2.TensorProto, *, name: str) -> np.ndarray:
     Raises:
         RequestError: INVALID_ARGUMENT, the proto is not a tensor.
     """
-    if proto.dtype not in _FIELDS:
-        raise _parsing_error(
-            name, f"the dtype {dtype_name(proto.dtype)} cannot be sent in a request"
+    array = _decode(proto)
+    if array is None:
+        raise RequestError(
+            grpc.StatusCode.INVALID_ARGUMENT, f"tensor parsing error: {name}"
         )
-    shape = _shape(proto, name)
+    return array
+
+
+def _decode(proto: tensor_pb2.TensorProto) -> np.ndarray | None:
+    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
+    if proto.dtype not in _FIELDS or not _is_shape(shape):
+        return None
     size = math.prod(shape)
-    dtype = tf.dtypes.as_dtype(proto.dtype).as_numpy_dtype
-    if proto.tensor_content:
-        return _from_content(proto, dtype, size, name).reshape(shape)
+    dtype = _NUMPY_TYPES[proto.dtype]
+    try:
+        if not size and max(shape) > _MAX_FILLED_VALUES:
+            return None
+        if not size:
+            return np.empty(shape, dtype=dtype)
+        if proto.tensor_content:
+            array = _from_content(proto, dtype, size)
+        else:
+            array = _from_field(proto, dtype, size)
+        return None if array is None else array.reshape(shape)
+    except (MemoryError, ValueError):
+        # NumPy has fewer dimensions than TensorFlow, and a limit to the size of each.
+        return None
+
+
+def _from_field(
+    proto: tensor_pb2.TensorProto, dtype: Any, size: int
+) -> np.ndarray | None:
     field, kind = _FIELDS[proto.dtype]
     values = getattr(proto, field)
     length = len(values) // 2 if kind == "pair" else len(values)
-    if (
-        length > size
-        or (size > 0 and length == 0)
-        or size > max(length, _MAX_FILLED_VALUES)
-    ):
-        raise _parsing_error(
-            name, f"the shape {list(shape)} takes {size} values, and it has {length}"
-        )
+    if size > max(length, _MAX_FILLED_VALUES):
+        return None
+    if length > size:
+        values = values[: 2 * size if kind == "pair" else size]
+        length = size
     if proto.dtype == types_pb2.DT_STRING:
         array = np.empty(length, dtype=object)
         array[:] = values
-    elif kind == "bits":
-        array = _narrow(values, np.uint16, name).view(dtype)
-    elif kind == "pair":
-        pairs = np.array(values, dtype=np.float64).reshape(-1, 2)
-        array = (pairs[:, 0] + 1j * pairs[:, 1]).astype(dtype)
-    elif field == "int_val":
-        array = _narrow(values, dtype, name)
+        zero: Any = b""
     else:
-        array = np.array(values, dtype=dtype)
+        array = _numbers(values, kind, field, dtype)
+        zero = array.dtype.type(0)
     if length < size:
-        array = np.concatenate([array, np.repeat(array[-1:], size - length)])
-    return array.reshape(shape)
+        fill = array[-1] if length else zero
+        filled = np.full(size, fill, dtype=array.dtype)
+        filled[:length] = array
+        array = filled
+    return array
+
+
+def _numbers(values: Any, kind: str, field: str, dtype: Any) -> np.ndarray:
+    if kind == "bits":
+        return np.array(values, dtype=np.int32).astype(np.uint16).view(dtype)
+    if kind == "pair":
+        pairs = np.array(values, dtype=np.float64)
+        pairs = pairs[: len(pairs) // 2 * 2].reshape(-1, 2)
+        return (pairs[:, 0] + 1j * pairs[:, 1]).astype(dtype)
+    if field == "int_val":
+        return np.array(values, dtype=np.int32).astype(dtype)
+    return np.array(values, dtype=dtype)
 
 
 def proto_from_array(
-    value: np.ndarray | np.generic | bytes,
+    value: np.ndarray | np.generic | bytes, proto: tensor_pb2.TensorProto | None = None
 ) -> tensor_pb2.TensorProto:
     """Encodes an output, its values in the field of their type.
 
@@ -119,6 +162,7 @@ def proto_from_array(
 
     Args:
         value: The values, of any shape; ``bytes`` or an array of them for strings.
+        proto: An empty one to write to; by default a new one.
 
     Returns:
         The tensor, of the same shape and type.
@@ -126,9 +170,11 @@ def proto_from_array(
     # A session gives a scalar as a NumPy scalar, or as bytes.
     array = np.asarray(value, dtype=object if isinstance(value, bytes) else None)
     dtype = tf.dtypes.as_dtype(array.dtype).as_datatype_enum
+    proto = tensor_pb2.TensorProto() if proto is None else proto
     if dtype not in _FIELDS:
-        return tf.make_tensor_proto(array)
-    proto = tensor_pb2.TensorProto(dtype=dtype)
+        proto.CopyFrom(tf.make_tensor_proto(array))
+        return proto
+    proto.dtype = dtype
     # An empty shape is a scalar, and must be there to say so.
     proto.tensor_shape.SetInParent()
     for length in array.shape:
@@ -149,31 +195,59 @@ def proto_from_array(
     return proto
 
 
-def _shape(proto: tensor_pb2.TensorProto, name: str) -> tuple[int, ...]:
-    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
-    if proto.tensor_shape.unknown_rank or any(length < 0 for length in shape):
-        raise _parsing_error(name, f"the shape {list(shape)} is not fully known")
-    return shape
+def content_proto_from_array(
+    array: np.ndarray, proto: tensor_pb2.TensorProto | None = None
+) -> tensor_pb2.TensorProto:
+    """Encodes an output in ``tensor_content``, which clients read faster.
+
+    Args:
+        array: The values, of any shape; ``object`` with ``bytes`` elements for strings.
+        proto: An empty one to write to; by default a new one.
+
+    Returns:
+        The tensor, of the same shape and type.
+    """
+    dtype = tf.dtypes.as_dtype(array.dtype).as_datatype_enum
+    proto = tensor_pb2.TensorProto() if proto is None else proto
+    proto.dtype = dtype
+    proto.tensor_shape.SetInParent()
+    for length in array.shape:
+        proto.tensor_shape.dim.add(size=length)
+    if dtype == types_pb2.DT_STRING:
+        strings = array.reshape(-1).tolist()
+        lengths = b"".join(_varint(len(string)) for string in strings)
+        proto.tensor_content = lengths + b"".join(strings)
+    else:
+        proto.tensor_content = np.ascontiguousarray(array).tobytes()
+    return proto
+
+
+def _is_shape(shape: tuple[int, ...]) -> bool:
+    """Whether TensorFlow would have it: no negative length, a number of values in 63 bits."""
+    size = 1
+    for length in shape:
+        if length < 0:
+            return False
+        # In order, as TensorFlow does: what has grown too large stays so, even times 0.
+        size *= length
+        if size > _MAX_INT64:
+            return False
+    return len(shape) <= _MAX_DIMENSIONS
 
 
 def _from_content(
-    proto: tensor_pb2.TensorProto, dtype: Any, size: int, name: str
-) -> np.ndarray:
+    proto: tensor_pb2.TensorProto, dtype: Any, size: int
+) -> np.ndarray | None:
     content = proto.tensor_content
     if proto.dtype == types_pb2.DT_STRING:
         strings = _strings_from_content(content, size)
         if strings is None:
-            raise _parsing_error(name, f"tensor_content must hold {size} strings")
+            return None
         array = np.empty(size, dtype=object)
         array[:] = strings
         return array
-    expected = size * np.dtype(dtype).itemsize
-    if len(content) != expected:
-        raise _parsing_error(
-            name,
-            f"the shape takes {expected} bytes of tensor_content, and it has "
-            f"{len(content)}",
-        )
+    if len(content) != size * np.dtype(dtype).itemsize:
+        return None
     # A copy: TensorFlow wants aligned memory that it may write to.
     return np.frombuffer(content, dtype=dtype).copy()
 
@@ -201,17 +275,6 @@ def _strings_from_content(content: bytes, size: int) -> list[bytes] | None:
     return strings
 
 
-def _narrow(values: Any, dtype: Any, name: str) -> np.ndarray:
-    """Integers that the wire gives 32 bits, in the bits that their type has."""
-    wide = np.array(values, dtype=np.int32)
-    narrow = wide.astype(dtype)
-    if not np.array_equal(narrow, wide):
-        raise _parsing_error(
-            name, f"a value is out of the range of {np.dtype(dtype).name}"
-        )
-    return narrow
-
-
 def _varint(number: int) -> bytes:
     data = bytearray()
     while number > 0x7F:
@@ -219,9 +282,3 @@ def _varint(number: int) -> bytes:
         number >>= 7
     data.append(number)
     return bytes(data)
-
-
-def _parsing_error(name: str, reason: str) -> RequestError:
-    return RequestError(
-        grpc.StatusCode.INVALID_ARGUMENT, f"tensor parsing error: {name}: {reason}"
-    )

@@ -1,15 +1,25 @@
-"""Which versions of a model lie under its base path."""
+"""Which versions of a model lie under its base path, and which of them are wanted.
+
+A version is a directory with a whole number for its name. It must appear whole: copy it
+under another name (``2.tmp``) beside the others, then rename it. What is seen to be
+incomplete is not served, but tried again as ``max_num_load_retries`` says.
+"""
 
 from __future__ import annotations
 
 import functools
 import logging
 import re
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from adaptiverec.common.errors import NotFoundError
 
-__all__ = ["check_base_path", "find_versions"]
+__all__ = ["VersionPolicy", "check_base_path", "find_versions", "wanted_versions"]
+
+# FileSystemStoragePathSourceConfig.ServableVersionPolicy, which has no types.
+VersionPolicy: TypeAlias = Any
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +58,26 @@ def find_versions(base_path: Path) -> dict[int, Path]:
         elif path.is_dir():
             versions[int(entry.name)] = path
     return versions
+
+
+def wanted_versions(versions: Collection[int], policy: VersionPolicy) -> set[int]:
+    """Chooses from the versions that there are.
+
+    Args:
+        versions: Their numbers.
+        policy: ``latest`` (the newest ``num_versions``, by default one), ``all`` or
+            ``specific``; none is ``latest``.
+
+    Returns:
+        The numbers of those that are to be served.
+    """
+    choice = policy.WhichOneof("policy_choice")
+    if choice == "all":
+        return set(versions)
+    if choice == "specific":
+        return set(versions) & set(policy.specific.versions)
+    newest_first = sorted(versions, reverse=True)
+    return set(newest_first[: max(policy.latest.num_versions, 1)])
 
 
 @functools.cache  # Once, and not with every look.

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ from adaptiverec.model.train import train
 from adaptiverec.pipeline import prepare
 from adaptiverec.serving import publish
 from adaptiverec.serving.export import export
+from adaptiverec.serving.parity import Parity
 from adaptiverec.serving.recommender_module import RecommenderModule
+from adaptiverec.serving.tfrs_layers import factorized_top_k
 
 
 @pytest.fixture(scope="module")
@@ -53,28 +56,24 @@ def version(base) -> Path:
 
 
 @pytest.fixture(scope="module")
-def vocabulary(prepared_path) -> list[str]:
-    return (prepared_path / "vocabulary.txt").read_text("utf-8").split("\n")[:-1]
+def vocabulary(catalogue) -> list[str]:
+    return catalogue
 
 
 @pytest.fixture(scope="module")
-def model(run_path) -> keras.Model:
-    return Run.open_complete(run_path).load_model()
+def model(trained) -> keras.Model:
+    return trained
 
 
 @pytest.fixture(scope="module")
-def ask(version):
-    """Asks the reloaded SavedModel."""
-    loaded = tf.saved_model.load(str(version))
+def ask(version, load_artefact):
+    """Asks for histories of any lengths."""
+    loaded = load_artefact(version)
 
     def ask(histories: list[list[str]], k: list[int]) -> dict[str, np.ndarray]:
         width = max(map(len, histories))
         rows = [row + [""] * (width - len(row)) for row in histories]
-        outputs = loaded.signatures["serving_default"](
-            history=tf.reshape(tf.constant(rows, tf.string), [len(rows), width]),
-            k=tf.constant(k, tf.int32),
-        )
-        return {name: value.numpy() for name, value in outputs.items()}
+        return loaded(history=np.reshape(np.array(rows, object), [-1, width]), k=k)
 
     return ask
 
@@ -114,6 +113,7 @@ def test_the_layout_is_tensorflow_servings(version) -> None:
         "assets/vocabulary.txt",
         "assets.extra/tf_serving_warmup_requests",
         "assets.extra/adaptiverec.json",
+        "assets.extra/parity.json",
     }
 
 
@@ -129,37 +129,130 @@ def test_the_record_names_run_and_data(version, run_path, prepared_path) -> None
     model_file = (run_path / "model.keras").read_bytes()
     assert record.pop("producer").startswith("adaptiverec ")
     assert record == {
-        "schema_version": 1,
+        "schema_version": 2,
+        "tensorflow": tf.__version__,
         "run_fingerprint": hashlib.sha256(model_file).hexdigest(),
         "data_fingerprint": metadata["fingerprint"],
         "vocabulary_sha256": hashlib.sha256(vocabulary).hexdigest(),
+        "id_normalization": {"trim": False, "lowercase": False},
+        "retrieval": "exact",
         "num_items": 100,
         "max_length": 8,
     }
 
 
-def test_warm_up_requests_are_answered(version, ask) -> None:
+def test_warm_up_requests_are_answered(version, load_artefact) -> None:
+    loaded = load_artefact(version)
     path = version / "assets.extra" / "tf_serving_warmup_requests"
-    batch_sizes = []
+    batch_sizes: dict[str, set[int]] = {}
     for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
         log = prediction_log_pb2.PredictionLog.FromString(record)
-        assert log.WhichOneof("log_type") == "predict_log"
-        request = log.predict_log.request
-        assert request.model_spec.signature_name == "serving_default"
-        history = tf.make_ndarray(request.inputs["history"])
-        answer = ask(history.tolist(), tf.make_ndarray(request.inputs["k"]).tolist())
-        assert all(row[0] for row in answer["items"])
-        assert not answer["unknown_items"].any()
-        batch_sizes.append(len(history))
-    assert batch_sizes == [1, 32]
+        if log.WhichOneof("log_type") == "classify_log":
+            request = log.classify_log.request
+            examples = [
+                each.SerializeToString() for each in request.input.example_list.examples
+            ]
+            answer = loaded(request.model_spec.signature_name, inputs=examples)
+            assert all(answer["classes"][0])
+        else:
+            request = log.predict_log.request
+            inputs = {
+                name: tf.make_ndarray(proto) for name, proto in request.inputs.items()
+            }
+            answer = loaded(request.model_spec.signature_name, **inputs)
+            assert not answer.get("unknown_items", np.zeros(1)).any()
+        sizes = batch_sizes.setdefault(request.model_spec.signature_name, set())
+        sizes.add(len(next(iter(answer.values()))))
+    assert batch_sizes == {
+        "serving_default": {1, 32},
+        "recommend": {1, 32},
+        "recommend_ragged": {1},
+        "score": {1},
+        "embed_sequence": {1},
+        "embed_item": {8},
+        "similar_items": {1},
+        "classify": {1},
+    }
+
+
+def test_the_certificate_tells_what_was_compared(version, run_path) -> None:
+    certificate = json.loads((version / "assets.extra" / "parity.json").read_text())
+    run = Run.open_complete(run_path)
+    assert 0 <= certificate.pop("max_score_difference") < 1e-4
+    assert certificate == {
+        "schema_version": 2,
+        "histories": "made up",
+        "users": 1000,
+        "k": 10,
+        "agreeing_users": 1000,
+        "run_fingerprint": run.fingerprint,
+        "data_fingerprint": run.record["data"]["fingerprint"],
+        "vocabulary_sha256": run.record["data"]["vocabulary_sha256"],
+    }
 
 
 # Signature and graph
 
 
-def test_the_signature_is_the_contracts(meta_graph) -> None:
-    signature = meta_graph.signature_def["serving_default"]
-    assert signature.method_name == "tensorflow/serving/predict"
+ROWS = ("string", [-1, -1])
+VALUES = ("string", [-1])
+LENGTHS = ("int64", [-1])
+K = ("int32", [-1])
+FLAGS = ("bool", [-1])
+SCORES = ("float32", [-1, -1])
+RECOMMENDATIONS = {
+    "items": ROWS,
+    "scores": SCORES,
+    "unknown_items": K,
+    "fallback": FLAGS,
+    "fingerprint": VALUES,
+}
+EMBEDDING = {"embedding": ("float32", [-1, 16]), "known": FLAGS}
+RECOMMEND = (
+    {
+        "history": ROWS,
+        "k": K,
+        "exclude": ROWS,
+        "allow": ROWS,
+        "exclude_history": FLAGS,
+    },
+    RECOMMENDATIONS,
+)
+SIGNATURES = {
+    "serving_default": RECOMMEND,
+    "recommend": RECOMMEND,
+    "recommend_ragged": (
+        {
+            "history_values": VALUES,
+            "history_lengths": LENGTHS,
+            "k": K,
+            "exclude_values": VALUES,
+            "exclude_lengths": LENGTHS,
+            "allow_values": VALUES,
+            "allow_lengths": LENGTHS,
+            "exclude_history": FLAGS,
+        },
+        RECOMMENDATIONS,
+    ),
+    "score": (
+        {"history": ROWS, "candidates": ROWS},
+        {"scores": SCORES, "known": ("bool", [-1, -1]), "fallback": FLAGS},
+    ),
+    "embed_sequence": ({"history": ROWS}, EMBEDDING),
+    "embed_item": ({"items": VALUES}, EMBEDDING),
+    "similar_items": (
+        {"items": VALUES, "k": K},
+        {"items": ROWS, "scores": SCORES, "known": FLAGS},
+    ),
+    "classify": ({"inputs": VALUES}, {"classes": ROWS, "scores": SCORES}),
+}
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_the_signatures_are_the_contracts(meta_graph, name) -> None:
+    signature = meta_graph.signature_def[name]
+    method = "classify" if name == "classify" else "predict"
+    assert signature.method_name == f"tensorflow/serving/{method}"
 
     def described(tensors: Any) -> dict[str, tuple[str, list[int]]]:
         return {
@@ -170,15 +263,71 @@ def test_the_signature_is_the_contracts(meta_graph) -> None:
             for name, tensor in tensors.items()
         }
 
-    assert described(signature.inputs) == {
-        "history": ("string", [-1, -1]),
-        "k": ("int32", [-1]),
+    assert (described(signature.inputs), described(signature.outputs)) == (
+        SIGNATURES[name]
+    )
+
+
+def test_there_is_no_other_signature(meta_graph) -> None:
+    assert set(meta_graph.signature_def) == {*SIGNATURES, "__saved_model_init_op"}
+
+
+def test_all_inputs_but_the_history_have_defaults(meta_graph) -> None:
+    def defaults(name: str) -> dict[str, list]:
+        protos = meta_graph.signature_def[name].defaults
+        return {key: tf.make_ndarray(proto).tolist() for key, proto in protos.items()}
+
+    expected = {
+        "k": [10],
+        "exclude": [[b""]],
+        "allow": [[b""]],
+        "exclude_history": [True],
     }
-    assert described(signature.outputs) == {
-        "items": ("string", [-1, -1]),
-        "scores": ("float32", [-1, -1]),
-        "unknown_items": ("int32", [-1]),
+    assert defaults("serving_default") == defaults("recommend") == expected
+    assert defaults("recommend_ragged") == {
+        "k": [10],
+        "exclude_values": [],
+        "exclude_lengths": [0],
+        "allow_values": [],
+        "allow_lengths": [0],
+        "exclude_history": [True],
     }
+    assert defaults("similar_items") == {"k": [10]}
+
+
+def test_the_vocabulary_is_the_only_asset(meta_graph) -> None:
+    assert [asset.filename for asset in meta_graph.asset_file_def] == ["vocabulary.txt"]
+
+
+def test_the_item_matrix_is_there_once_and_never_copied(meta_graph, version) -> None:
+    variables = tf.train.list_variables(str(version / "variables" / "variables"))
+    # Of rows of 16, one more than items, in whole blocks.
+    wide = [name for name, shape in variables if shape[1:] == [16] and shape[0] > 16]
+    assert len(wide) == 1
+    nodes = [
+        node
+        for function in meta_graph.graph_def.library.function
+        for node in function.node_def
+    ]
+    # It makes every later read of the variable a copy of the whole.
+    gathers = [node for node in nodes if node.op == "ResourceGather"]
+    assert {node.attr["dtype"].type for node in gathers} == {tf.string.as_datatype_enum}
+
+
+def test_no_product_is_of_the_kind_that_corrupts_memory(meta_graph) -> None:
+    """A batch of products with one row each and a kernel of rank 2."""
+    nodes = [
+        node
+        for function in meta_graph.graph_def.library.function
+        for node in function.node_def
+    ]
+    # All of rank 3 is attention's, of activations alone.
+    for function in meta_graph.graph_def.library.function:
+        reads = {node.name for node in function.node_def if node.op == "ReadVariableOp"}
+        for node in function.node_def:
+            if node.op.startswith("BatchMatMul"):
+                assert not {name.split(":")[0] for name in node.input} & reads
+    assert not [node for node in nodes if node.op in ("Einsum", "Tensordot")]
 
 
 def test_the_graph_has_stock_operations_alone(meta_graph) -> None:
@@ -201,25 +350,51 @@ def test_the_graph_has_stock_operations_alone(meta_graph) -> None:
     assert operations - names <= registered
 
 
-def test_tensorflow_1s_loader_takes_it_and_it_answers(
-    version, ask, vocabulary, tmp_path
+def test_it_answers_elsewhere_in_a_process_that_has_tensorflow_alone(
+    version, run_path, prepared_path, tmp_path, ask, vocabulary
 ) -> None:
-    # From another place, as a server sees it; nothing of where it was made is left.
-    copy = Path(shutil.copytree(version, tmp_path / "elsewhere"))
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        loaded = tf.compat.v1.saved_model.loader.load(session, ["serve"], str(copy))
-        signature = loaded.signature_def["serving_default"]
-        answer = session.run(
-            {name: tensor.name for name, tensor in signature.outputs.items()},
-            {
-                signature.inputs["history"].name: [vocabulary[:3], vocabulary[5:8]],
-                signature.inputs["k"].name: [4],
-            },
-        )
-    expected = ask([vocabulary[:3], vocabulary[5:8]], [4])
-    np.testing.assert_array_equal(answer["items"], expected["items"])
-    np.testing.assert_allclose(answer["scores"], expected["scores"], atol=1e-6)
-    np.testing.assert_array_equal(answer["unknown_items"], [0, 0])
+    elsewhere = Path(shutil.copytree(version, tmp_path / "elsewhere"))
+    graph = (elsewhere / "saved_model.pb").read_bytes()
+    # Of the run and the vocabulary it was made from nothing is left, not even a path.
+    for path in (run_path, prepared_path):
+        assert str(path).encode() not in graph
+    history = [vocabulary[:3], vocabulary[5:8]]
+    code = f"""
+import json, sys
+import tensorflow as tf
+assert not [name for name in sys.modules if name.startswith("adaptiverec")]
+signature = tf.saved_model.load({str(elsewhere)!r}).signatures["recommend"]
+answer = signature(
+    history=tf.constant({history!r}),
+    k=tf.constant([4]),
+    exclude=tf.constant([[""]]),
+    allow=tf.constant([[""]]),
+    exclude_history=tf.constant([True]),
+)
+print(json.dumps([[item.decode() for item in row] for row in answer["items"].numpy()]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    expected = ask(history, [4])["items"]
+    assert json.loads(done.stdout) == [
+        [item.decode() for item in row] for row in expected
+    ]
+
+
+def test_saved_model_cli_runs_it(version, tmp_path, vocabulary, ask) -> None:
+    command = [
+        str(Path(sys.executable).with_name("saved_model_cli")),
+        *("run", "--dir", str(version)),
+        *("--tag_set", "serve", "--signature_def", "serving_default"),
+        # It feeds what it is given alone: the rest are the graph's own defaults.
+        *("--input_exprs", f"history={[vocabulary[:3]]!r};k=[4]"),
+        *("--outdir", str(tmp_path)),
+    ]
+    subprocess.run(command, capture_output=True, check=True)
+    assert np.load(tmp_path / "items.npy", allow_pickle=True).tolist() == (
+        ask([vocabulary[:3]], [4])["items"].tolist()
+    )
 
 
 # Answers
@@ -361,33 +536,20 @@ def test_a_history_of_the_whole_catalogue_leaves_nothing(ask, vocabulary) -> Non
             "[k must have one element, or one for each history. Received:] [0] [for "
             "histories:] [1]",
         ),
-        (
-            [["", ""]],
-            [3],
-            "[A history must have at least one item that the model knows. Received, "
-            "first of such rows:] [[ ]] [at:] [0]",
-        ),
-        ([[]], [3], "[A history must have at least one item that the model knows. Rec"),
-        (
-            [["known"], ["new", "newer"], ["newest"]],
-            [3],
-            "[A history must have at least one item that the model knows. Received, "
-            "first of such rows:] [[new newer]] [at:] [1]",
-        ),
     ],
 )
 def test_requests_that_are_refused(ask, vocabulary, histories, k, message) -> None:
-    rows = [[vocabulary[0] if i == "known" else i for i in row] for row in histories]
+    rows = [[vocabulary[0]] for _ in histories]
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         ask(rows, k)
-    assert message in " ".join(caught.value.message.split()).replace("[[]]", "[[ ]]")
+    assert message in caught.value.message
 
 
 # Side effects
 
 
-def test_keras_is_still_keras_3_after_an_export(base, tmp_path) -> None:
-    assert base.is_dir()
+def test_keras_is_still_keras_3_beside_tensorflow_recommenders(tmp_path) -> None:
+    factorized_top_k()
     assert keras.__version__.startswith("3.")
     assert tf.keras.__version__ == keras.__version__
     assert tf.keras.Model is keras.Model
@@ -408,23 +570,19 @@ def test_keras_is_still_keras_3_after_an_export(base, tmp_path) -> None:
 
 
 @pytest.fixture
-def answers_in_process(monkeypatch):
+def answers_in_process(monkeypatch, load_artefact):
     """Lets a function alter the reloaded model's answers before they are compared."""
 
     def alter(change) -> None:
         def replay(directory: Path, histories: list[list[str]], k: int) -> dict:
+            loaded = load_artefact(directory)
             width = max(map(len, histories))
-            signature = tf.saved_model.load(str(directory)).signatures[
-                "serving_default"
-            ]
-            outputs = signature(
-                history=tf.constant([h + [""] * (width - len(h)) for h in histories]),
-                k=tf.constant([k], tf.int32),
-            )
-            answer = {name: value.numpy().tolist() for name, value in outputs.items()}
-            answer["items"] = [
-                [item.decode() for item in row] for row in answer["items"]
-            ]
+            rows = [row + [""] * (width - len(row)) for row in histories]
+            outputs = loaded(history=np.array(rows, object), k=[k])
+            answer = {
+                "items": [[item.decode() for item in row] for row in outputs["items"]],
+                "scores": outputs["scores"].tolist(),
+            }
             change(answer, histories)
             return answer
 
@@ -488,11 +646,12 @@ def test_a_model_that_does_not_load_elsewhere_is_not_published(
 
 
 def test_two_exports_at_once_make_two_versions(run_path, tmp_path, monkeypatch) -> None:
-    def meanwhile_another_is_published(*_: Any) -> None:
+    def meanwhile_another_is_published(*_: Any) -> Parity:
         theirs = tmp_path / "1"
         if not theirs.exists():
             theirs.mkdir()
             (theirs / "saved_model.pb").write_text("theirs")
+        return Parity(users=1, k=1, max_score_difference=0.0, agreeing_users=1)
 
     monkeypatch.setattr(publish, "_compare", meanwhile_another_is_published)
     assert export(run=str(run_path), output=str(tmp_path))["version"] == 2
@@ -525,20 +684,26 @@ def test_no_run(tmp_path) -> None:
         ("status", "must be complete; .*Received: .* whose status is 'training'"),
         ("model", "must be complete"),
         ("vocabulary", "vocabulary must be the one of its training .*Received: "),
+        ("popularity", r"int64 of shape \[100\]. Received: int64 \[3\] in "),
+        ("no popularity", "must hold popularity.npy; train again .*Received: "),
     ],
 )
 def test_a_run_that_is_not_whole(run_path, tmp_path, wrong, message) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    for name in ("run.json", "model.keras", "vocabulary.txt"):
+    for name in ("run.json", "model.keras", "vocabulary.txt", "popularity.npy"):
         shutil.copy(run_path / name, run)
     if wrong == "status":
         record = json.loads((run / "run.json").read_text())
         (run / "run.json").write_text(json.dumps({**record, "status": "training"}))
     elif wrong == "model":
         (run / "model.keras").unlink()
-    else:
+    elif wrong == "vocabulary":
         (run / "vocabulary.txt").write_text("other\n")
+    elif wrong == "popularity":
+        np.save(run / "popularity.npy", np.arange(3))
+    else:
+        (run / "popularity.npy").unlink()
     before = files_under(tmp_path)
     with pytest.raises(ContractError, match=message):
         export(run=str(run), output=str(tmp_path / "models"))
@@ -567,7 +732,9 @@ STRANGE_IDS = [
 ]
 
 
-def test_ids_go_through_the_whole_line_as_they_are(tmp_path, tiny_training) -> None:
+def test_ids_go_through_the_whole_line_as_they_are(
+    tmp_path, tiny_training, load_artefact
+) -> None:
     generator = random.Random(0)
     with (tmp_path / "log.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -590,13 +757,10 @@ def test_ids_go_through_the_whole_line_as_they_are(tmp_path, tiny_training) -> N
         **tiny_training,
     )
     path = export(run=str(tmp_path / "run"), output=str(tmp_path / "models"))["path"]
-    signature = tf.saved_model.load(path).signatures["serving_default"]
-    answer = signature(
-        history=tf.constant([[item] for item in STRANGE_IDS]),
-        k=tf.constant([len(STRANGE_IDS)]),
-    )
-    assert not answer["unknown_items"].numpy().any()
-    for item, row in zip(STRANGE_IDS, answer["items"].numpy(), strict=True):
+    histories = [[item.encode()] for item in STRANGE_IDS]
+    answer = load_artefact(path)(history=histories, k=[len(STRANGE_IDS)])
+    assert not answer["unknown_items"].any()
+    for item, row in zip(STRANGE_IDS, answer["items"], strict=True):
         recommended = [other.decode("utf-8") for other in row if other]
         assert sorted(recommended) == sorted(set(STRANGE_IDS) - {item})
 
@@ -605,7 +769,10 @@ def test_ids_go_through_the_whole_line_as_they_are(tmp_path, tiny_training) -> N
 def recommend_normalized(model, prepared_path):
     """The function that is exported of data with `trim_ids` and `lowercase_ids`."""
     path = str(prepared_path / "vocabulary.txt")
-    module = RecommenderModule(model, path, trim=True, lowercase=True)
+    popularity = np.ones(model.num_items)
+    module = RecommenderModule(
+        model, path, popularity=popularity, trim=True, lowercase=True
+    )
 
     def recommend(history: list[str]) -> dict[str, list]:
         outputs = module.recommend(tf.constant([history]), tf.constant([5]))

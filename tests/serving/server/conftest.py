@@ -248,13 +248,24 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
         time.sleep(0.02)
 
 
+@pytest.fixture(scope="session")
+def new_caller() -> type[Caller]:
+    """Makes clients of servers that a test has started by itself."""
+    return Caller
+
+
 @pytest.fixture
 def start() -> Iterator[Callable[..., tuple[ModelServer, Caller]]]:
     """Starts servers of the model "toy" that look for new versions all the time."""
     started: list[tuple[ModelServer, Caller]] = []
 
     def start_server(base: Path, **kwargs: Any) -> tuple[ModelServer, Caller]:
-        options = {"port": 0, "file_system_poll_wait_seconds": 0.05, **kwargs}
+        options = {
+            "port": 0,
+            "file_system_poll_wait_seconds": 0.05,
+            "max_num_load_retries": 0,
+            **kwargs,
+        }
         server = ModelServer(model_base_path=base, model_name="toy", **options)
         server.start()
         started.append((server, Caller(server.port)))

@@ -6,6 +6,7 @@ import dataclasses
 import socket
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -207,18 +208,24 @@ def test_an_answer_that_is_not_a_recommenders(answer, message):
         client.recommend(["a"])
 
 
-def test_the_timeout_holds(start, publish, tmp_path, helpers):
-    publish(tmp_path / "base", 1)
-    server, caller = start(tmp_path / "base", grpc_max_threads=1)
-    slow = helpers.predict_request("slow", seconds=tf.constant(1.0, tf.float64))
-    running = caller.prediction.Predict.future(slow)
-    with (
-        RecommenderClient(server.address, "toy", timeout=0.05) as client,
-        pytest.raises(ServerError) as caught,
-    ):
-        client.recommend(["a"])
+def test_the_timeout_holds():
+    over = threading.Event()
+    handler = grpc.method_handlers_generic_handler(
+        "tensorflow.serving.PredictionService",
+        {"Predict": grpc.unary_unary_rpc_method_handler(lambda *_: over.wait(60))},
+    )
+    with ThreadPoolExecutor(1) as pool:
+        server = grpc.server(pool, handlers=[handler])
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        with (
+            RecommenderClient(f"127.0.0.1:{port}", "toy", timeout=0.05) as client,
+            pytest.raises(ServerError) as caught,
+        ):
+            client.recommend(["a"])
+        over.set()
+        server.stop(0).wait()
     assert caught.value.code == "DEADLINE_EXCEEDED"
-    assert running.result()
 
 
 def test_a_call_imports_neither_tensorflow_nor_keras(toy_server):

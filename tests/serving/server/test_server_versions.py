@@ -9,7 +9,11 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from google.protobuf import text_format
 from tensorflow_serving.apis import get_model_status_pb2
+from tensorflow_serving.config.file_system_storage_path_source_pb2 import (
+    FileSystemStoragePathSourceConfig,
+)
 
 from adaptiverec.common.errors import NotFoundError, StageError
 from adaptiverec.serving.model_manager import ModelManager
@@ -76,8 +80,10 @@ def test_needs_a_version_at_the_start(base):
 def test_a_broken_first_version_ends_the_start(publish, base):
     publish(base, 1)
     break_saved_model(publish(base, 2))
-    server = ModelServer(model_base_path=base, port=0)
-    with pytest.raises(StageError, match=r"SavedModel that loads.*Received: .*2 \("):
+    server = ModelServer(model_base_path=base, port=0, max_num_load_retries=0)
+    with pytest.raises(
+        StageError, match=r"SavedModel that loads.*Received: .*version: 2\}"
+    ):
         server.start()
     assert server.port == 0
     with pytest.raises(StageError, match="can be started once"):
@@ -149,7 +155,7 @@ def test_a_broken_version_leaves_the_old_one(start, publish, base, helpers):
     helpers.wait_until(lambda: caller.statuses().get(2, (0,))[0] == State.END)
     _, code, message = caller.statuses()[2]
     assert code == grpc.StatusCode.DATA_LOSS.value[0]
-    assert "saved_model.pb" in message
+    assert "Cannot parse file" in message
     assert caller.number() == (1, 1.0)
     assert caller.statuses()[1] == (State.AVAILABLE, 0, "")
     # It does not stand in the way of the next.
@@ -179,7 +185,7 @@ def test_removing_the_newest_rolls_back(start, publish, base, helpers):
     helpers.wait_until(lambda: caller.number() == (2, 3.0))
 
 
-def test_the_last_version_in_memory_is_never_given_up(start, publish, base, helpers):
+def test_the_last_version_that_works_goes_on(start, publish, base, helpers):
     publish(base, 1)
     publish(base, 2, number=2)
     _, caller = start(base)
@@ -187,9 +193,12 @@ def test_the_last_version_in_memory_is_never_given_up(start, publish, base, help
     shutil.rmtree(base / "2")
     helpers.wait_until(lambda: caller.statuses().get(1, (0,))[0] == State.END)
     assert caller.number() == (2, 2.0)
-    shutil.rmtree(base)
-    # What comes into being again is found again.
-    publish(base, 3, number=3)
+    # Not even if the base path itself is away for a while.
+    away = base.rename(base.with_name("away"))
+    for _ in range(20):
+        assert caller.number() == (2, 2.0)
+    publish(away, 3, number=3)
+    away.rename(base)
     helpers.wait_until(lambda: caller.number() == (3, 3.0))
     assert caller.statuses()[2][0] != State.AVAILABLE
 
@@ -246,12 +255,10 @@ def test_a_failing_warm_up_fails_the_version(start, publish, base, helpers):
     assert caller.number() == (1, 1.0)
 
 
-def test_a_version_without_its_variables_fails_in_the_warm_up(
-    start, publish, base, helpers
-):
-    path = publish(base, 1, warm_up=[helpers.warm_up_log()])
+def test_a_version_without_its_variables_fails(start, publish, base):
+    path = publish(base, 1)
     shutil.rmtree(path / "variables")
-    with pytest.raises(StageError, match=r"warm-up requests\. Received: .*1 \("):
+    with pytest.raises(StageError, match=r"Received: .*DATA_LOSS: The graph has var"):
         start(base)
 
 
@@ -264,20 +271,20 @@ def test_warm_up_can_be_left_out(start, publish, base, helpers):
 
 def test_warm_up_files_that_are_not(start, publish, base, helpers):
     log = helpers.warm_up_log()
-    regress = helpers.warm_up_log()
-    regress.regress_log.SetInParent()
+    session_run = helpers.warm_up_log()
+    session_run.session_run_log.SetInParent()
     path = publish(base, 1, warm_up=1001 * [log])
     with pytest.raises(StageError, match=r"exceeds the maximum \(1000\)"):
         start(base)
     helpers.write_warm_up(path, [b"no PredictionLog"])
     with pytest.raises(StageError, match="Failed to parse warmup record"):
         start(base)
-    helpers.write_warm_up(path, [regress.SerializeToString()])
+    helpers.write_warm_up(path, [session_run.SerializeToString()])
     with pytest.raises(StageError, match="UNIMPLEMENTED: Unsupported log_type"):
         start(base)
     file = path / "assets.extra" / "tf_serving_warmup_requests"
     file.write_bytes(b"no TFRecord file at all")
-    with pytest.raises(StageError, match=r"DATA_LOSS: .*TFRecord format"):
+    with pytest.raises(StageError, match=r"DATA_LOSS: .*in TFRecord format"):
         start(base)
     helpers.write_warm_up(path, 1000 * [log.SerializeToString()])
     _, caller = start(base)
@@ -292,33 +299,56 @@ class Loaded:
         self.closed.set()
 
 
-def available(manager, version):
-    newest = manager.statuses()[0]
-    return (newest.version, newest.state) == (version, State.AVAILABLE)
+Policy = FileSystemStoragePathSourceConfig.ServableVersionPolicy
 
 
-def test_a_version_that_failed_to_load_is_tried_again(tmp_path, helpers):
-    (tmp_path / "1").mkdir()
+@pytest.fixture
+def manage(tmp_path):
+    """Starts managers of versions that are empty directories."""
+    managers = []
+
+    def start_manager(load, policy=None, **options):
+        options = {"poll_wait_seconds": 0.01, "load_retry_seconds": 0.01, **options}
+        manager = ModelManager("toy", load, **options)
+        managers.append(manager)
+        manager.follow(tmp_path, policy or Policy())
+        return manager
+
+    yield start_manager
+    for manager in managers:
+        manager.close()
+
+
+def states(manager):
+    return {status.version: status.state for status in manager.statuses()}
+
+
+def make(path, *versions):
+    for version in versions:
+        (path / str(version)).mkdir()
+
+
+def test_a_version_that_failed_to_load_is_tried_again(tmp_path, manage, helpers):
+    make(tmp_path, 1)
     tries = []
 
     def load(version, path):
         tries.append(version)
         if version == 2 and tries.count(2) < 3:
+            # It is not over yet.
+            assert states(manager)[2] == State.LOADING
             raise RequestError(grpc.StatusCode.UNAVAILABLE, "not now")
         return Loaded()
 
-    manager = ModelManager(
-        "toy", tmp_path, load, poll_wait_seconds=0.01, load_retry_seconds=0.01
-    )
-    assert manager.start() == 1
-    (tmp_path / "2").mkdir()
-    helpers.wait_until(lambda: available(manager, 2))
+    manager = manage(load)
+    assert manager.wait() == []
+    make(tmp_path, 2)
+    helpers.wait_until(lambda: states(manager).get(2) == State.AVAILABLE)
     assert tries == [1, 2, 2, 2]
-    manager.close()
 
 
-def test_a_version_that_cannot_load_is_let_be_in_the_end(tmp_path, helpers):
-    (tmp_path / "1").mkdir()
+def test_a_version_that_cannot_load_is_let_be_in_the_end(tmp_path, manage, helpers):
+    make(tmp_path, 1)
     tries = []
 
     def load(version, path):
@@ -327,17 +357,12 @@ def test_a_version_that_cannot_load_is_let_be_in_the_end(tmp_path, helpers):
             raise ZeroDivisionError("a bug of an op")
         return Loaded()
 
-    manager = ModelManager(
-        "toy",
-        tmp_path,
-        load,
-        poll_wait_seconds=0.01,
-        max_load_retries=2,
-        load_retry_seconds=0.01,
-    )
-    manager.start()
-    (tmp_path / "2").mkdir()
-    helpers.wait_until(lambda: tries == [1, 2, 2, 2])
+    manager = manage(load, max_load_retries=2)
+    manager.wait()
+    make(tmp_path, 2)
+    helpers.wait_until(lambda: states(manager).get(2) == State.END)
+    assert tries == [1, 2, 2, 2]
+    assert states(manager)[1] == State.AVAILABLE
     # Until it is taken away and put there anew.
     (tmp_path / "2").rename(tmp_path / "3")
     helpers.wait_until(lambda: 3 in tries)
@@ -346,11 +371,44 @@ def test_a_version_that_cannot_load_is_let_be_in_the_end(tmp_path, helpers):
     assert (broken.version, broken.state) == (2, State.END)
     assert broken.code == grpc.StatusCode.UNKNOWN
     assert broken.message == "ZeroDivisionError: a bug of an op"
-    manager.close()
 
 
-def test_the_old_version_is_closed_by_its_last_request(tmp_path, helpers):
-    (tmp_path / "1").mkdir()
+def test_a_newer_version_does_not_wait_for_the_retries_of_a_broken_one(
+    tmp_path, manage, helpers
+):
+    make(tmp_path, 1)
+
+    def load(version, path):
+        if version == 2:
+            raise RequestError(grpc.StatusCode.DATA_LOSS, "broken")
+        return Loaded()
+
+    manager = manage(load, load_retry_seconds=1e6)
+    manager.wait()
+    make(tmp_path, 2)
+    helpers.wait_until(lambda: states(manager).get(2) == State.LOADING)
+    make(tmp_path, 3)
+    helpers.wait_until(lambda: states(manager).get(3) == State.AVAILABLE)
+    helpers.wait_until(
+        lambda: states(manager) == {1: State.END, 2: State.END, 3: State.AVAILABLE}
+    )
+    assert manager.statuses()[1].message == "broken"
+
+
+def test_waiting_ends_when_all_that_was_found_has_failed(tmp_path, manage):
+    make(tmp_path, 1, 2)
+
+    def load(version, path):
+        raise RequestError(grpc.StatusCode.DATA_LOSS, f"broken {version}")
+
+    policy = Policy()
+    policy.all.SetInParent()
+    manager = manage(load, policy, max_load_retries=1)
+    assert [status.message for status in manager.wait()] == ["broken 2", "broken 1"]
+
+
+def test_the_old_version_is_closed_by_its_last_request(tmp_path, manage, helpers):
+    make(tmp_path, 1)
     loaded = {}
 
     def load(version, path):
@@ -358,19 +416,112 @@ def test_the_old_version_is_closed_by_its_last_request(tmp_path, helpers):
         loaded[version] = Loaded()
         return loaded[version]
 
-    manager = ModelManager("toy", tmp_path, load, poll_wait_seconds=0.01)
-    manager.start()
+    manager = manage(load)
+    manager.wait()
     with manager.use() as outer:
         with manager.use(1) as inner:
             assert inner is outer is loaded[1]
-            (tmp_path / "2").mkdir()
-            helpers.wait_until(lambda: available(manager, 2))
+            make(tmp_path, 2)
+            helpers.wait_until(lambda: states(manager).get(1) == State.UNLOADING)
             with manager.use() as new:
                 assert new is loaded[2]
-        assert manager.statuses()[1].state == State.UNLOADING
+            with pytest.raises(RequestError, match=r"Specific\(toy, 1\)"):
+                manager.use(1).__enter__()
+        assert states(manager)[1] == State.UNLOADING
         assert not loaded[1].closed.wait(0.1)
     assert loaded[1].closed.wait(30)
     manager.close()
     assert loaded[2].closed.is_set()
     with pytest.raises(RequestError, match=r"Latest\(toy\)"), manager.use():
         pass
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("", {30}),
+        ("latest {}", {30}),
+        ("latest { num_versions: 2 }", {20, 30}),
+        ("latest { num_versions: 9 }", {3, 20, 30}),
+        ("all {}", {3, 20, 30}),
+        ("specific { versions: 3 versions: 20 versions: 7 }", {3, 20}),
+    ],
+)
+def test_version_policies(tmp_path, manage, helpers, text, wanted):
+    make(tmp_path, 3, 20, 30)
+    policy = text_format.Parse(text, Policy())
+    manager = manage(lambda version, path: Loaded(), policy)
+    available = dict.fromkeys(wanted, State.AVAILABLE)
+    helpers.wait_until(lambda: states(manager) == available)
+    with manager.use() as newest, manager.use(max(wanted)) as same:
+        assert newest is same
+
+
+def test_a_change_of_policy_unloads_and_loads(tmp_path, manage, helpers):
+    make(tmp_path, 1, 2, 3)
+    policy = text_format.Parse("specific { versions: 1 versions: 3 }", Policy())
+    manager = manage(lambda version, path: Loaded(), policy)
+    both = {1: State.AVAILABLE, 3: State.AVAILABLE}
+    helpers.wait_until(lambda: states(manager) == both)
+    manager.follow(
+        tmp_path, text_format.Parse("specific { versions: 1 versions: 2 }", Policy())
+    )
+    after = {1: State.AVAILABLE, 2: State.AVAILABLE, 3: State.END}
+    helpers.wait_until(lambda: states(manager) == after)
+
+
+def test_a_model_that_is_left_and_taken_up_again(tmp_path, manage, helpers):
+    make(tmp_path, 1)
+    # Looks once each time it is told to.
+    manager = manage(lambda version, path: Loaded(), poll_wait_seconds=0)
+    manager.wait()
+    with manager.use() as first:
+        manager.leave()
+        helpers.wait_until(lambda: states(manager) == {1: State.UNLOADING})
+        manager.follow(tmp_path, Policy())
+    assert manager.wait() == []
+    with manager.use() as second:
+        assert second is not first
+    assert first.closed.is_set()
+
+
+def test_an_empty_base_path_unloads_and_a_missing_one_does_not(
+    tmp_path, manage, helpers
+):
+    make(tmp_path, 1)
+    manager = manage(lambda version, path: Loaded())
+    manager.wait()
+    (tmp_path / "1").rename(tmp_path / "one")
+    helpers.wait_until(lambda: states(manager) == {1: State.END})
+    (tmp_path / "one").rename(tmp_path / "1")
+    helpers.wait_until(lambda: states(manager) == {1: State.AVAILABLE})
+    away = tmp_path.with_name(f"{tmp_path.name}-away")
+    tmp_path.rename(away)
+    for _ in range(20):
+        with manager.use():
+            pass
+    away.rename(tmp_path)
+
+
+def test_slots_limit_what_loads_at_once(tmp_path):
+    running, most, lock = 0, 0, threading.Lock()
+
+    def load(version, path):
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        threading.Event().wait(0.05)
+        with lock:
+            running -= 1
+        return Loaded()
+
+    make(tmp_path, 1)
+    slot = threading.Semaphore(1)
+    managers = [ModelManager(f"{n}", load, load_slot=slot) for n in range(4)]
+    for manager in managers:
+        manager.follow(tmp_path, Policy())
+    for manager in managers:
+        assert manager.wait() == []
+        manager.close()
+    assert most == 1

@@ -1,0 +1,123 @@
+"""The health service and reflection, asked over the loopback by gRPC's own clients."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
+
+from adaptiverec.serving.health import Health, add_health, add_reflection
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
+MODEL_SERVICE = "tensorflow.serving.ModelService"
+
+
+class Served:
+    def __init__(self) -> None:
+        # One thread: a client that watches must not keep it.
+        self.server = grpc.server(ThreadPoolExecutor(1))
+        self.health: Health = add_health(self.server)
+        add_reflection(self.server)
+        port = self.server.add_insecure_port("127.0.0.1:0")
+        self.server.start()
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{port}")
+        self.stub = health_pb2_grpc.HealthStub(self.channel)
+
+    def state(self, service: str = "") -> int:
+        request = health_pb2.HealthCheckRequest(service=service)
+        return self.stub.Check(request, timeout=30).status
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    served = Served()
+    yield served
+    served.channel.close()
+    served.server.stop(None).wait()
+
+
+def test_the_state_is_what_the_server_says(served):
+    services = ["", PREDICTION_SERVICE, MODEL_SERVICE]
+    assert [served.state(name) for name in services] == [NOT_SERVING] * 3
+    served.health.serving()
+    assert [served.state(name) for name in services] == [SERVING] * 3
+    served.health.not_serving()
+    assert served.state() == NOT_SERVING
+    served.health.serving()
+    served.health.draining()
+    assert [served.state(name) for name in services] == [NOT_SERVING] * 3
+    # A version that becomes available in the last moment changes nothing.
+    served.health.serving()
+    assert served.state() == NOT_SERVING
+
+
+def test_an_unknown_service_is_not_found(served):
+    with pytest.raises(grpc.RpcError) as caught:
+        served.state("no.such.Service")
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_who_watches_is_told_keeps_no_thread_and_is_let_go(served):
+    watches = [
+        served.stub.Watch(health_pb2.HealthCheckRequest(), timeout=60) for _ in range(3)
+    ]
+    assert [next(watch).status for watch in watches] == [NOT_SERVING] * 3
+    served.health.serving()
+    assert [next(watch).status for watch in watches] == [SERVING] * 3
+    assert served.state() == SERVING
+    watches[0].cancel()
+    served.health.draining()
+    for watch in watches[1:]:
+        # The last word, and the end of the stream.
+        assert [response.status for response in watch] == [NOT_SERVING]
+    late = served.stub.Watch(health_pb2.HealthCheckRequest(), timeout=60)
+    assert [response.status for response in late] == [NOT_SERVING]
+    # So a server that stops does not wait for them.
+    assert served.server.stop(60).wait(30)
+
+
+def test_reflection_tells_services_and_messages(served):
+    database = ProtoReflectionDescriptorDatabase(served.channel)
+    assert set(database.get_services()) == {
+        PREDICTION_SERVICE,
+        MODEL_SERVICE,
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1alpha.ServerReflection",
+    }
+    file = database.FindFileContainingSymbol(PREDICTION_SERVICE)
+    methods = {method.name for method in file.service[0].method}
+    assert methods >= {"Predict", "GetModelMetadata"}
+
+
+def test_clients_that_come_and_go_while_the_state_changes_hang_nobody(served):
+    def watch(_: int) -> None:
+        for _ in range(20):
+            stream = served.stub.Watch(health_pb2.HealthCheckRequest(), timeout=60)
+            next(stream)
+            stream.cancel()
+
+    with ThreadPoolExecutor(4) as pool:
+        watching = [pool.submit(watch, number) for number in range(4)]
+        while not all(future.done() for future in watching):
+            served.health.serving()
+            served.health.not_serving()
+            time.sleep(0.001)
+        for future in watching:
+            future.result(30)
+    assert served.state() == NOT_SERVING
+
+
+def test_who_watches_an_unknown_service_is_told_so(served):
+    request = health_pb2.HealthCheckRequest(service="no.such.Service")
+    watch = served.stub.Watch(request, timeout=60)
+    assert next(watch).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+    watch.cancel()
