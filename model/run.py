@@ -24,13 +24,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from adaptiverec.common.errors import ContractError, NotFoundError
 from adaptiverec.common.files import read_json, sha256_of_bytes, write_json
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
     from adaptiverec.model.prepared_data import PreparedData
 
@@ -98,6 +97,9 @@ class Run:
         run = cls(path, record)
         text = "".join(f"{item}\n" for item in data.vocabulary)
         (path / VOCABULARY).write_bytes(text.encode("utf-8"))
+        # The contract is read where no library is installed.
+        import numpy as np
+
         np.save(path / POPULARITY, popularity.astype(np.int64), allow_pickle=False)
         run.save()
         return run
@@ -187,6 +189,8 @@ class Run:
         Raises:
             ContractError: The file is missing, or not of this run's items.
         """
+        import numpy as np
+
         expected = self.record["data"]["num_items"]
         try:
             popularity = np.load(self.path / POPULARITY, allow_pickle=False)

@@ -1,9 +1,11 @@
 """Gathers concurrent requests into batches, as TensorFlow Serving's BatchingSession does.
 
-Requests with tensors of the same names, in and out, share a queue. A batch of them is one
-run of the graph: their tensors are put one below the other along dimension 0, and the
-outputs are cut up again. So all tensors of such a request, in and out, must have the same
-number of rows. An error in a batch is the error of every request in it.
+Requests of a signature, which is tensors of the same names in and out, share a queue. A
+batch of them is one run of the graph: their tensors are put one below the other along
+dimension 0, and the outputs are cut up again. So all tensors of such a request, in and out,
+must have the same number of rows. An error in a batch is the error of every request in it.
+
+What is no signature as a whole, such as a request for some of the outputs, runs by itself.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import grpc
 import numpy as np
@@ -32,7 +35,10 @@ from adaptiverec.serving.status import RequestError
 
 __all__ = ["BatchObserver", "BatchingRunner", "batching_wrapper"]
 
-# Each filter of outputs has a queue; whoever tries all of them gets no more than these.
+# Names of the tensors that go in, and of those that come out.
+TensorNames: TypeAlias = tuple[frozenset[str], frozenset[str]]
+
+# Padded tensors have a queue for each rank; whoever tries all gets no more than these.
 _MAX_QUEUES = 256
 # Beside saved_model.pb, where each model has parameters of its own.
 _MODEL_PARAMETERS = "batching_params.pbtxt"
@@ -64,6 +70,7 @@ class BatchingRunner:
         runner: Runs the graph.
         options: Sizes and times.
         scheduler: The threads to run it in.
+        signatures: Which requests to gather; None is all.
         observer: Told of each batch.
         clock: Tells the time in seconds; the scheduler's.
     """
@@ -74,12 +81,14 @@ class BatchingRunner:
         options: BatchingOptions,
         scheduler: BatchScheduler,
         *,
+        signatures: Collection[TensorNames] | None = None,
         observer: BatchObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._runner = runner
         self._options = options
         self._scheduler = scheduler
+        self._signatures = signatures
         self._observer = observer or BatchObserver()
         self._clock = clock
         self._lock = threading.Lock()
@@ -100,12 +109,12 @@ class BatchingRunner:
                 batch have different shapes, or its outputs the wrong number of rows;
                 and those of the graph.
         """
-        rows = count_rows(feeds)
-        self._observer.batch_input(rows, len(feeds))
-        deadline = None if timeout is None else self._clock() + timeout
         queue = self._queue(feeds, fetches)
         if queue is None:
             return self._runner.run(feeds, fetches, timeout)
+        rows = count_rows(feeds)
+        self._observer.batch_input(rows, len(feeds))
+        deadline = None if timeout is None else self._clock() + timeout
         parts = self._scheduler.submit(queue, Task(feeds, rows, deadline))
         for part in parts:
             part.wait()
@@ -129,7 +138,7 @@ class BatchingRunner:
     def _queue(
         self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str]
     ) -> BatchQueue | None:
-        """The queue of such requests, made for the first one; None if there are many."""
+        """The queue of such requests, made for the first one; None if they have none."""
         key: tuple[object, ...] = (*feeds, None, *fetches)
         if self._options.pad_variable_length_inputs:
             # Tensors can be padded to one shape only where their ranks are equal.
@@ -137,6 +146,9 @@ class BatchingRunner:
         queue = self._queues.get(key)
         if queue is not None:
             return queue
+        names = frozenset(feeds), frozenset(fetches)
+        if self._signatures is not None and names not in self._signatures:
+            return None
         # The order of the names makes no difference.
         ranks = sorted((name, value.ndim) for name, value in feeds.items())
         outputs = sorted(set(fetches))
@@ -251,6 +263,19 @@ def batching_wrapper(
                 raise RequestError(
                     grpc.StatusCode.INVALID_ARGUMENT, str(error)
                 ) from error
-        return BatchingRunner(runner, options, scheduler, observer=observer)
+        return BatchingRunner(
+            runner,
+            options,
+            scheduler,
+            signatures={_tensor_names(each) for each in signatures.values()},
+            observer=observer,
+        )
 
     return wrap
+
+
+def _tensor_names(signature: meta_graph_pb2.SignatureDef) -> TensorNames:
+    return (
+        frozenset(info.name for info in signature.inputs.values()),
+        frozenset(info.name for info in signature.outputs.values()),
+    )

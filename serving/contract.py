@@ -48,11 +48,14 @@ Filters act before the best are taken: k answers come back wherever k candidates
 No row is wider than the catalogue. Equal scores stand in the order of dense ids. A k below
 1, or an input whose rows are neither one nor as many as histories, is INVALID_ARGUMENT.
 
+``recommend_history`` is the same with nothing but ``history`` and ``k``, which must be
+given: a server that batches takes any number of histories from it.
+
 ``recommend_ragged`` is the same for rows of very different lengths: in place of a matrix,
 ``history_values`` (string `[n]`), all rows one after the other, and ``history_lengths``
 (int64 `[batch]`); likewise ``exclude_values``, ``exclude_lengths``, ``allow_values`` and
-``allow_lengths`` (by default none; of a single length, the row is for all). A server cannot
-batch its requests, since `n` is not the batch.
+``allow_lengths`` (by default none; of a single length, the row is for all). It is for
+servers that do not batch: since `n` is not the batch, those that do refuse its requests.
 
 ================== ============================== =======================================
 signature          inputs                         outputs
@@ -76,10 +79,12 @@ classify           inputs (string [batch],        classes string and scores floa
 them in where a request leaves inputs out, by its sources since 2023; so does `adaptiverec
 serve`, and a TF1 session. `tf.saved_model.load(…).signatures` does not: give every input.
 
-**Batching** (`--enable_batching`) wants as many rows of every input, defaults included: of
-a request with several histories, give every input a row for each. Lengths of rows must be
-equal, unless `pad_variable_length_inputs` is set; that pads with the *first* element of an
-input, so start each row with "" then.
+**Batching** (`--enable_batching`) wants as many rows of every input, and looks after the
+defaults are filled in, which have one. So a request with one history may leave inputs out;
+one with several gives every input a row for each, or asks ``recommend_history``, or wants
+only some outputs (``output_filter``): that is not batched, by TensorFlow Serving's rules.
+Lengths of rows must be equal, unless `pad_variable_length_inputs` is set; that pads with
+the *first* element of an input, so start each row with "" then.
 """
 
 from __future__ import annotations
@@ -91,6 +96,7 @@ __all__ = [
     "EXTRA_DIRECTORY",
     "PARITY",
     "RECOMMEND",
+    "RECOMMEND_HISTORY",
     "RECOMMEND_RAGGED",
     "RECORD",
     "RETRIEVALS",
@@ -107,6 +113,7 @@ SCHEMA_VERSION = 2
 
 SIGNATURE = "serving_default"
 RECOMMEND = "recommend"
+RECOMMEND_HISTORY = "recommend_history"
 RECOMMEND_RAGGED = "recommend_ragged"
 SCORE = "score"
 EMBED_SEQUENCE = "embed_sequence"

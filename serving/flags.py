@@ -62,7 +62,7 @@ class ServerFlags:
     model_config_file: str = ""
     model_config_file_poll_wait_seconds: float = 0.0
     file_system_poll_wait_seconds: float = 1.0
-    fail_if_no_model_versions_found: bool = True
+    fail_if_no_model_versions_found: bool = False
     max_num_load_retries: int = 5
     load_retry_interval_micros: int = 60_000_000
     num_load_threads: int = 0

@@ -81,11 +81,12 @@ class ModelServer:
     def start(self) -> None:
         """Loads a version of each model, then opens the ports.
 
-        Where a version cannot be loaded, that takes as long as the retries.
+        Where a base path has no version yet, it waits for one; :meth:`stop`, in another
+        thread, ends that. Where one cannot be loaded, it takes as long as the retries.
 
         Raises:
-            NotFoundError: A base path does not exist or holds no version, unless that may
-                be so; or a file that a flag names does not exist.
+            NotFoundError: A file that a flag names does not exist; or a base path does not
+                exist or holds no version, with fail_if_no_model_versions_found.
             InvalidValueError: A file that a flag names is not what it must be.
             StageError: A model has no version that can be loaded, a port cannot be had, or
                 the server has been started before.

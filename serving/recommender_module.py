@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,31 +17,25 @@ from adaptiverec.serving.flat_ids import FlatIds, counts_by_row, last_ids
 from adaptiverec.serving.item_vocabulary import ItemVocabulary
 from adaptiverec.serving.retrieval import check_retrieval
 from adaptiverec.serving.serving_encoder import ServingEncoder
-from adaptiverec.serving.signature_checks import check_k, check_lengths, check_rows
+from adaptiverec.serving.signature_checks import check_k, check_rows
+from adaptiverec.serving.signature_inputs import (
+    BOOLS,
+    FLAGS,
+    INTS,
+    ITEMS,
+    LENGTHS,
+    ROWS,
+    VALUES,
+    Items,
+    K,
+    items_of_lengths,
+    items_of_matrix,
+    signature,
+)
 
 __all__ = ["RecommenderModule"]
 
 Outputs = dict[str, tf.Tensor]
-
-# Shape and type of inputs.
-_ROWS = ((None, None), tf.string)
-_VALUES = ((None,), tf.string)
-_LENGTHS = ((None,), tf.int64)
-_K = ((None,), tf.int32)
-_FLAGS = ((None,), tf.bool)
-
-
-class _Items(NamedTuple):
-    """Rows of raw items looked up: their dense ids, and which are no padding."""
-
-    ids: FlatIds
-    given: tf.Tensor
-
-
-_INTS = tf.TensorSpec([None], tf.int32)
-_BOOLS = tf.TensorSpec([None], tf.bool)
-# So that functions which several signatures share are traced once.
-_ITEMS = _Items(FlatIds(_INTS, _INTS, tf.TensorSpec([], tf.int32)), _BOOLS)
 
 
 class RecommenderModule(tf.Module):
@@ -104,6 +98,7 @@ class RecommenderModule(tf.Module):
         return {
             contract.SIGNATURE: self.recommend,
             contract.RECOMMEND: self.recommend,
+            contract.RECOMMEND_HISTORY: self.recommend_history,
             contract.RECOMMEND_RAGGED: self.recommend_ragged,
             contract.SCORE: self.score,
             contract.EMBED_SEQUENCE: self.embed_sequence,
@@ -122,9 +117,7 @@ class RecommenderModule(tf.Module):
         no_values = tf.constant([], tf.string)
         no_lengths = tf.constant([0], tf.int64)
 
-        @_signature(
-            history=_ROWS, k=_K, exclude=_ROWS, allow=_ROWS, exclude_history=_FLAGS
-        )
+        @signature(history=ROWS, k=K, exclude=ROWS, allow=ROWS, exclude_history=FLAGS)
         def recommend(
             history: tf.Tensor,
             k: tf.Tensor = ten,
@@ -141,15 +134,19 @@ class RecommenderModule(tf.Module):
                 exclude_history,
             )
 
-        @_signature(
-            history_values=_VALUES,
-            history_lengths=_LENGTHS,
-            k=_K,
-            exclude_values=_VALUES,
-            exclude_lengths=_LENGTHS,
-            allow_values=_VALUES,
-            allow_lengths=_LENGTHS,
-            exclude_history=_FLAGS,
+        @signature(history=ROWS, k=K)
+        def recommend_history(history: tf.Tensor, k: tf.Tensor) -> Outputs:
+            return recommend(history, k, padding, padding, yes)
+
+        @signature(
+            history_values=VALUES,
+            history_lengths=LENGTHS,
+            k=K,
+            exclude_values=VALUES,
+            exclude_lengths=LENGTHS,
+            allow_values=VALUES,
+            allow_lengths=LENGTHS,
+            exclude_history=FLAGS,
         )
         def recommend_ragged(
             history_values: tf.Tensor,
@@ -170,11 +167,12 @@ class RecommenderModule(tf.Module):
                 exclude_history,
             )
 
-        @_signature(items=_VALUES, k=_K)
+        @signature(items=VALUES, k=K)
         def similar_items(items: tf.Tensor, k: tf.Tensor = ten) -> Outputs:
             return self._similar_items(items, k)
 
         self.recommend = recommend
+        self.recommend_history = recommend_history
         self.recommend_ragged = recommend_ragged
         self.similar_items = similar_items
 
@@ -251,13 +249,13 @@ class RecommenderModule(tf.Module):
         known = ids != 0
         return {**self._given(scores, best, k, known), "known": known}
 
-    @tf.function(input_signature=[_ITEMS, _INTS, _ITEMS, _ITEMS, _BOOLS])
+    @tf.function(input_signature=[ITEMS, INTS, ITEMS, ITEMS, BOOLS])
     def _recommend(
         self,
-        history: _Items,
+        history: Items,
         k: tf.Tensor,
-        exclude: _Items,
-        allow: _Items,
+        exclude: Items,
+        allow: Items,
         exclude_history: tf.Tensor,
     ) -> Outputs:
         num_rows = history.ids.num_rows
@@ -283,8 +281,8 @@ class RecommenderModule(tf.Module):
             "fingerprint": tf.fill([num_rows], self._fingerprint),
         }
 
-    @tf.function(input_signature=[_ITEMS])
-    def _queries(self, history: _Items) -> tuple[Queries, tf.Tensor]:
+    @tf.function(input_signature=[ITEMS])
+    def _queries(self, history: Items) -> tuple[Queries, tf.Tensor]:
         """What is asked for, and how many items of each history are unknown."""
         ids, num_known = last_ids(history.ids, self._max_length)
         queries = Queries(self._encoder(ids), num_known == 0)
@@ -301,37 +299,13 @@ class RecommenderModule(tf.Module):
             "scores": tf.where(given, scores, 0.0),
         }
 
-    def _of_matrix(self, name: str, items: tf.Tensor, num_rows: tf.Tensor) -> _Items:
-        with tf.control_dependencies([check_rows(name, items, num_rows)]):
-            items = self._vocabulary.normalize(tf.identity(items))
-        given = tf.broadcast_to(items != "", [num_rows, tf.shape(items)[1]])
-        ids = self._vocabulary.dense_ids(items)
-        return _Items(FlatIds.of_matrix(ids, num_rows), tf.reshape(given, [-1]))
+    def _of_matrix(self, name: str, items: tf.Tensor, num_rows: tf.Tensor) -> Items:
+        return items_of_matrix(self._vocabulary, name, items, num_rows)
 
     def _of_lengths(
         self, name: str, values: tf.Tensor, lengths: tf.Tensor, num_rows: tf.Tensor
-    ) -> _Items:
-        checks = [
-            check_lengths(name, lengths, values),
-            check_rows(f"{name}_lengths", lengths, num_rows),
-        ]
-        with tf.control_dependencies(checks):
-            values = self._vocabulary.normalize(tf.identity(values))
-        # A single row is for all.
-        times = tf.where(tf.shape(lengths)[0] == num_rows, 1, num_rows)[None]
-        values, lengths = tf.tile(values, times), tf.tile(lengths, times)
-        ids = self._vocabulary.dense_ids(values)
-        return _Items(FlatIds.of_lengths(ids, lengths), values != "")
-
-
-def _signature(**specs: tuple[tuple[None, ...], tf.DType]) -> Callable[..., Any]:
-    """`tf.function` with named inputs of these shapes and types."""
-    return tf.function(
-        input_signature=[
-            tf.TensorSpec(shape, dtype, name=name)
-            for name, (shape, dtype) in specs.items()
-        ]
-    )
+    ) -> Items:
+        return items_of_lengths(self._vocabulary, name, values, lengths, num_rows)
 
 
 def _widest(k: tf.Tensor) -> tf.Tensor:

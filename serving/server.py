@@ -37,7 +37,7 @@ def serve(
     model_config_file: str = "",
     model_config_file_poll_wait_seconds: float = 0.0,
     file_system_poll_wait_seconds: float = 1.0,
-    fail_if_no_model_versions_found: bool = True,
+    fail_if_no_model_versions_found: bool = False,
     max_num_load_retries: int = 5,
     load_retry_interval_micros: int = 60_000_000,
     num_load_threads: int = 0,
@@ -99,8 +99,9 @@ def serve(
             looks again.
         file_system_poll_wait_seconds: Time between two looks for versions; 0 never looks
             again.
-        fail_if_no_model_versions_found: Whether a base path without a version ends the
-            server at its start; with false it waits for one, as tensorflow_model_server.
+        fail_if_no_model_versions_found: Whether a base path that does not exist or holds no
+            version ends the server at its start. By default it waits for a version, with
+            a warning and its ports closed, as tensorflow_model_server does.
         max_num_load_retries: How often loading a version is tried again.
         load_retry_interval_micros: Time between two such tries.
         num_load_threads: How many models may load at once; 0 is all.
@@ -144,8 +145,8 @@ def serve(
 
     Raises:
         InvalidValueError: A flag is outside its rule, or not to be had.
-        NotFoundError: A base path does not exist or holds no version, or there is no such
-            file.
+        NotFoundError: There is no such file; or a base path does not exist or holds no
+            version, with fail_if_no_model_versions_found.
         StageError: A model cannot be loaded, or a port cannot be had.
     """
     server = ModelServer(**locals())

@@ -65,7 +65,7 @@ class ServerCore:
         num_load_threads: int = 0,
         num_unload_threads: int = 0,
         allow_version_labels_for_unavailable_models: bool = False,
-        fail_if_no_model_versions_found: bool = True,
+        fail_if_no_model_versions_found: bool = False,
         on_available: Callable[[str, int], None] | None = None,
     ) -> None:
         def new_manager(name: str) -> ModelManager[Servable]:

@@ -166,7 +166,7 @@ def test_warm_up_requests_are_answered(version, load_artefact) -> None:
     assert batch_sizes == {
         "serving_default": {1, 32},
         "recommend": {1, 32},
-        "recommend_ragged": {1},
+        "recommend_history": {1, 32},
         "score": {1},
         "embed_sequence": {1},
         "embed_item": {8},
@@ -221,6 +221,7 @@ RECOMMEND = (
 SIGNATURES = {
     "serving_default": RECOMMEND,
     "recommend": RECOMMEND,
+    "recommend_history": ({"history": ROWS, "k": K}, RECOMMENDATIONS),
     "recommend_ragged": (
         {
             "history_values": VALUES,
@@ -293,6 +294,7 @@ def test_all_inputs_but_the_history_have_defaults(meta_graph) -> None:
         "exclude_history": [True],
     }
     assert defaults("similar_items") == {"k": [10]}
+    assert defaults("recommend_history") == {}
 
 
 def test_the_vocabulary_is_the_only_asset(meta_graph) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from google.protobuf import text_format
+from tensorflow.core.protobuf import meta_graph_pb2
 
 from adaptiverec.serving.batching import (
     BatchingRunner,
@@ -494,11 +496,38 @@ def test_no_more_queues_than_some_whatever_is_asked_for():
     runner.close()
 
 
+def test_only_whole_signatures_are_gathered(bench):
+    names = frozenset({"x"}), frozenset({"y", "n"})
+    inner = FakeRunner()
+    runner = BatchingRunner(
+        inner, BatchingOptions(), BatchScheduler(1), signatures={names}
+    )
+    # Run as it is, so its tensors need not have the same number of rows.
+    [some] = runner.run({"x": np.ones(2)}, ["y"], 5.0)
+    assert some.tolist() == [2, 2]
+    other = {"x": np.ones(2), "z": np.ones(1)}
+    assert runner.run(other, ["n", "y"])[0].tolist() == [1, 1]
+    assert [timeout for _, _, timeout in inner.calls] == [5.0, None]
+    assert runner._queues == {}
+    assert runner.run({"x": np.ones(2)}, ["n", "y"])[1].tolist() == [2, 2]
+    assert runner._queues
+    runner.close()
+
+
+SIGNATURE = text_format.Parse(
+    """
+    inputs { key: "in" value { name: "x" } }
+    outputs { key: "out" value { name: "y" } }
+    """,
+    meta_graph_pb2.SignatureDef(),
+)
+
+
 class TestWrapper:
     def test_models_share_threads_and_keep_their_batches_apart(self, tmp_path):
         wrap = batching_wrapper(None)
         inner = [FakeRunner(), FakeRunner()]
-        runners = [wrap(each, {}, tmp_path) for each in inner]
+        runners = [wrap(each, {"double": SIGNATURE}, tmp_path) for each in inner]
         for runner in runners:
             assert isinstance(runner, BatchingRunner)
             assert runner.run({"x": np.ones(1)}, ["y"])[0].tolist() == [2]
@@ -515,19 +544,19 @@ class TestWrapper:
             path.mkdir()
         (own / "batching_params.pbtxt").write_text("max_batch_size { value: 2 }")
         (broken / "batching_params.pbtxt").write_text("max_batch_size { value: 0 }")
-        runner = wrap(FakeRunner(), {}, own)
+        runner = wrap(FakeRunner(), {"double": SIGNATURE}, own)
         with pytest.raises(RequestError, match="maximum input batch size 2"):
             runner.run({"x": np.ones(3)}, ["y"])
         inner = FakeRunner()
-        assert wrap(inner, {}, without) is inner
+        assert wrap(inner, {"double": SIGNATURE}, without) is inner
         with pytest.raises(
             RequestError, match="max_batch_size must be positive"
         ) as error:
-            wrap(FakeRunner(), {}, broken)
+            wrap(FakeRunner(), {"double": SIGNATURE}, broken)
         assert error.value.code is grpc.StatusCode.INVALID_ARGUMENT
 
     def test_the_file_is_looked_at_only_if_asked_for(self, tmp_path: Path):
         (tmp_path / "batching_params.pbtxt").write_text("max_batch_size { value: 2 }")
-        runner = batching_wrapper(None)(FakeRunner(), {}, tmp_path)
+        runner = batching_wrapper(None)(FakeRunner(), {"double": SIGNATURE}, tmp_path)
         assert runner.run({"x": np.ones(3)}, ["y"])[0].tolist() == [2, 2, 2]
         runner.close()

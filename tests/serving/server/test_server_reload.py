@@ -324,7 +324,6 @@ def test_a_server_may_wait_for_its_first_version(
         model_name="toy",
         port=0,
         file_system_poll_wait_seconds=0.05,
-        fail_if_no_model_versions_found=False,
     )
     starting = helpers.in_background(server.start)
     assert starting.is_alive()
@@ -338,7 +337,6 @@ def test_stopping_ends_the_wait_for_a_first_version(tmp_path, helpers):
     server = ModelServer(
         model_base_path=tmp_path / "base",
         port=0,
-        fail_if_no_model_versions_found=False,
     )
     problems = []
 
