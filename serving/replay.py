@@ -18,7 +18,7 @@ from typing import Any
 
 from adaptiverec.common.errors import StageError
 
-__all__ = ["replay_in_clean_process"]
+__all__ = ["replay", "replay_in_clean_process"]
 
 _BATCH_SIZE = 32
 
@@ -55,20 +55,20 @@ def replay_in_clean_process(
     return json.loads(done.stdout)
 
 
-def _main(directory: str) -> None:
+def replay(directory: Path, histories: list[list[str]], k: int) -> dict[str, Any]:
+    """Loads a SavedModel and asks it; see :func:`replay_in_clean_process`."""
     import tensorflow as tf
 
     if importlib.util.find_spec("scann"):
         # A SavedModel may need its operations.
         importlib.import_module("scann")
-    request = json.load(sys.stdin)
-    signature = tf.saved_model.load(directory).signatures["serving_default"]
+    signature = tf.saved_model.load(str(directory)).signatures["serving_default"]
     answer: dict[str, list] = {"items": [], "scores": []}
-    for start in range(0, len(request["histories"]), _BATCH_SIZE):
-        histories = request["histories"][start : start + _BATCH_SIZE]
+    for start in range(0, len(histories), _BATCH_SIZE):
+        rows = histories[start : start + _BATCH_SIZE]
         outputs = signature(
-            history=tf.ragged.constant(histories, tf.string, ragged_rank=1).to_tensor(),
-            k=tf.fill([1], request["k"]),
+            history=tf.ragged.constant(rows, tf.string, ragged_rank=1).to_tensor(),
+            k=tf.fill([1], k),
             exclude=tf.constant([[""]]),
             allow=tf.constant([[""]]),
             exclude_history=tf.constant([True]),
@@ -77,8 +77,8 @@ def _main(directory: str) -> None:
             [item.decode() for item in row] for row in outputs["items"].numpy()
         ]
         answer["scores"] += outputs["scores"].numpy().tolist()
-    json.dump(answer, sys.stdout)
+    return answer
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1])
+    json.dump(replay(Path(sys.argv[1]), **json.load(sys.stdin)), sys.stdout)

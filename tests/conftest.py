@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,32 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+Once = Callable[[str, Callable[[Path], object]], Path]
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Has a path made once for all processes that the tests run in, by its name."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    directory = root / "once"
+
+    def once(name: str, make: Callable[[Path], object]) -> Path:
+        path, done = directory / name, directory / f"{name}.done"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_name(f"{path.name}.lock").open("w") as lock:
+            # Whoever comes second waits, which costs less than making it again.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(path, ignore_errors=True)
+                make(path)
+                done.touch()
+        return path
+
+    return once
 
 
 @pytest.fixture(scope="session")
@@ -24,19 +53,20 @@ def raw_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def prepared_path(raw_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared_path(raw_log: Path, once: Once) -> Path:
     """It, prepared."""
     from adaptiverec.pipeline import prepare
 
-    path = tmp_path_factory.mktemp("prepared") / "data"
-    prepare(
-        input=[str(raw_log)],
-        output=str(path),
-        user_column="user_id",
-        item_column="item_id",
-        time_column="timestamp",
+    return once(
+        "prepared",
+        lambda path: prepare(
+            input=[str(raw_log)],
+            output=str(path),
+            user_column="user_id",
+            item_column="item_id",
+            time_column="timestamp",
+        ),
     )
-    return path
 
 
 # Small enough to train in a moment, once its graph is built.
@@ -58,23 +88,28 @@ def tiny_training() -> dict:
 
 
 @pytest.fixture(scope="session")
-def run_path(prepared_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_path(prepared_path: Path, once: Once) -> Path:
     """A complete run on it."""
     from adaptiverec.model.train import train
 
-    path = tmp_path_factory.mktemp("trained") / "run"
-    train(data=str(prepared_path), output=str(path), epochs=2, **TINY)
-    return path
+    return once(
+        "run",
+        lambda path: train(data=str(prepared_path), output=str(path), epochs=2, **TINY),
+    )
 
 
 @pytest.fixture(scope="session")
-def base_path(run_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The base path of its export, with version 1."""
+def base_path(run_path: Path, once: Once) -> Path:
+    """The base path of its export, with version 1; not to be changed."""
+    from adaptiverec.serving import publish
     from adaptiverec.serving.export import export
+    from adaptiverec.serving.replay import replay
 
-    path = tmp_path_factory.mktemp("models") / "tiny"
-    export(run=str(run_path), output=str(path))
-    return path
+    with pytest.MonkeyPatch.context() as patch:
+        # A process of its own takes seconds to import TensorFlow. The tests of the export
+        # have one.
+        patch.setattr(publish, "replay_in_clean_process", replay)
+        return once("models", lambda path: export(run=str(run_path), output=str(path)))
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.tools import saved_model_cli
 from tensorflow_serving.apis import prediction_log_pb2
 
 from adaptiverec.common.errors import (
@@ -384,13 +385,29 @@ print(json.dumps([[item.decode() for item in row] for row in answer["items"].num
     ]
 
 
+CLI_HISTORY = "history={0!r};k=[4]"
+
+
+def test_what_saved_model_cli_calls_runs_it(version, tmp_path, vocabulary, ask) -> None:
+    feeds = saved_model_cli.load_inputs_from_input_arg_string(
+        "", CLI_HISTORY.format([vocabulary[:3]]), ""
+    )
+    # It feeds what it is given alone: the rest are the graph's own defaults.
+    saved_model_cli.run_saved_model_with_feed_dict(
+        str(version), "serve", "serving_default", feeds, str(tmp_path), False
+    )
+    assert np.load(tmp_path / "items.npy", allow_pickle=True).tolist() == (
+        ask([vocabulary[:3]], [4])["items"].tolist()
+    )
+
+
+@pytest.mark.slow
 def test_saved_model_cli_runs_it(version, tmp_path, vocabulary, ask) -> None:
     command = [
         str(Path(sys.executable).with_name("saved_model_cli")),
         *("run", "--dir", str(version)),
         *("--tag_set", "serve", "--signature_def", "serving_default"),
-        # It feeds what it is given alone: the rest are the graph's own defaults.
-        *("--input_exprs", f"history={[vocabulary[:3]]!r};k=[4]"),
+        *("--input_exprs", CLI_HISTORY.format([vocabulary[:3]])),
         *("--outdir", str(tmp_path)),
     ]
     subprocess.run(command, capture_output=True, check=True)
@@ -632,6 +649,21 @@ def test_a_model_that_answers_otherwise_is_not_published(
     assert [path.name for path in tmp_path.rglob("*")] == ["models", "1"]
 
 
+def test_a_model_that_is_not_answered_for_elsewhere_is_not_published(
+    run_path, tmp_path, monkeypatch
+) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\ncat > /dev/null\necho no such vocabulary >&2\nexit 1")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(
+        StageError, match="a process of its own. Received: no such vocabulary$"
+    ):
+        export(run=str(run_path), output=str(tmp_path / "models"))
+    assert not any((tmp_path / "models").iterdir())
+
+
+@pytest.mark.slow
 def test_a_model_that_does_not_load_elsewhere_is_not_published(
     run_path, tmp_path, monkeypatch
 ) -> None:
@@ -734,6 +766,22 @@ STRANGE_IDS = [
 ]
 
 
+def test_ids_are_served_as_they_are(model, tmp_path) -> None:
+    # The first as many of a hundred items.
+    ids = [*STRANGE_IDS, *(str(number) for number in range(1, 86))]
+    path = tmp_path / "vocabulary.txt"
+    path.write_bytes("".join(f"{item}\n" for item in ids).encode())
+    module = RecommenderModule(model, str(path), popularity=np.ones(100))
+    answer = module.recommend_history(
+        tf.constant([[item] for item in STRANGE_IDS]), tf.constant([100])
+    )
+    assert not answer["unknown_items"].numpy().any()
+    for item, row in zip(STRANGE_IDS, answer["items"].numpy(), strict=True):
+        recommended = [other.decode("utf-8") for other in row if other]
+        assert sorted(recommended) == sorted(set(ids) - {item})
+
+
+@pytest.mark.slow
 def test_ids_go_through_the_whole_line_as_they_are(
     tmp_path, tiny_training, load_artefact
 ) -> None:

@@ -12,6 +12,7 @@ from adaptiverec.common.errors import ContractError, InvalidValueError, StageErr
 from adaptiverec.model.instances import Instances
 from adaptiverec.model.prepared_data import PreparedData, Sequences
 from adaptiverec.serving import publish
+from adaptiverec.serving import replay as replay_module
 from adaptiverec.serving.export import export
 from adaptiverec.serving.parity import certify, made_up_users, some_users
 
@@ -61,9 +62,8 @@ def test_held_out_users_are_replayed(
 
     def replay(directory: Path, histories: list[list[str]], k: int) -> dict:
         asked.extend(histories)
-        return real(directory, histories, k)
+        return replay_module.replay(directory, histories, k)
 
-    real = publish.replay_in_clean_process
     monkeypatch.setattr(publish, "replay_in_clean_process", replay)
     path = export(
         run=str(run_path),

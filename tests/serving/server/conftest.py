@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import threading
 import time
@@ -126,15 +127,12 @@ def save_toy(path: Path, number: float, **kwargs: Any) -> None:
 
 
 @pytest.fixture(scope="session")
-def toys(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+def toys(once: Callable[..., Path]) -> Callable[[int], Path]:
     """Gives the SavedModel whose ``number`` is the one asked for; not to be changed."""
-    directory = tmp_path_factory.mktemp("toys")
 
+    @functools.cache
     def toy(number: int) -> Path:
-        path = directory / str(number)
-        if not path.exists():
-            save_toy(path, float(number))
-        return path
+        return once(f"toys/{number}", lambda path: save_toy(path, float(number)))
 
     return toy
 

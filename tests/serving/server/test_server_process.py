@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import resource
@@ -9,83 +10,189 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import urllib.request
 
 import grpc
 import pytest
 import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2
+import trustme
+from google.protobuf import text_format
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tensorflow_serving.apis import (
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    prediction_log_pb2,
+    prediction_service_pb2_grpc,
+)
 
 from adaptiverec.common.errors import StageError
+from adaptiverec.serving import config_files_pb2
 from adaptiverec.serving import server as server_module
 from adaptiverec.serving.servable import Servable
 from adaptiverec.serving.server import ModelServer
 
-SERVE = (
-    "import sys; from adaptiverec.serving.server import serve; "
-    "serve(model_base_path=sys.argv[1], model_name='toy', port=0)"
-)
+BATCHING = """
+max_batch_size { value: 8 }
+batch_timeout_micros { value: 1000000 }
+pad_variable_length_inputs: true
+"""
 
 
-def predict(port):
-    channel = grpc.insecure_channel(f"127.0.0.1:{port}")
-    call = channel.unary_unary(
-        "/tensorflow.serving.PredictionService/Predict",
-        predict_pb2.PredictRequest.SerializeToString,
-        predict_pb2.PredictResponse.FromString,
+@pytest.fixture
+def flags(tmp_path):
+    """Files of flags, and the credentials of a client that the server asks for."""
+    authority = trustme.CA()
+    own = authority.issue_cert("127.0.0.1")
+    ssl_config = config_files_pb2.SSLConfig(
+        server_key=own.private_key_pem.bytes().decode(),
+        server_cert=own.cert_chain_pems[0].bytes().decode(),
+        custom_ca=authority.cert_pem.bytes().decode(),
+        client_verify=True,
     )
-    return channel, call
+    files = {
+        "ssl_config_file": text_format.MessageToString(ssl_config),
+        "batching_parameters_file": BATCHING,
+        "monitoring_config_file": 'prometheus_config { enable: true path: "/metrics" }',
+    }
+    arguments = []
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+        arguments.append(f"--{name}={tmp_path / name}")
+    client = authority.issue_cert("client@example.org")
+    credentials = grpc.ssl_channel_credentials(
+        root_certificates=authority.cert_pem.bytes(),
+        private_key=client.private_key_pem.bytes(),
+        certificate_chain=client.cert_chain_pems[0].bytes(),
+    )
+    return arguments, credentials
 
 
-def test_sigterm_drains_and_ends_cleanly(publish, helpers, tmp_path):
-    publish(tmp_path / "base", 3)
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+def over_rest(port, path, body=None):
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(
+        f"http://127.0.0.1:{port}{path}", data, timeout=30
+    ) as answer:
+        return answer.read().decode()
+
+
+def test_a_server_with_all_of_it_on_answers_drains_and_ends_cleanly(
+    publish, helpers, flags, tmp_path
+):
+    warm_up = prediction_log_pb2.PredictionLog()
+    warm_up.predict_log.request.CopyFrom(one_history(helpers, 1))
+    publish(tmp_path / "base", 3, warm_up=[warm_up])
+    arguments, credentials = flags
+    rest_port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, str(tmp_path / "base")],
+        [
+            *(sys.executable, "-m", "adaptiverec.common", "serve", *arguments),
+            *(f"--model_base_path={tmp_path / 'base'}", "--model_name=toy"),
+            *("--port=0", f"--rest_api_port={rest_port}", "--enable_batching"),
+            *("--enable_grpc_healthcheck_service", "--max_num_load_retries=0"),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    with process:
-        ready = next(line for line in process.stderr if line.startswith("Serving"))
+    # Whatever happens, the lines end, and so does the test.
+    deadline = threading.Timer(120, process.kill)
+    deadline.start()
+    try:
+        ready = next(line for line in process.stderr if line.startswith("Serving toy"))
         match = re.fullmatch(r"Serving toy version 3 on 127\.0\.0\.1:(\d+)\n", ready)
-        channel, call = predict(int(match[1]))
-        fast = helpers.predict_request()
-        assert call(fast, timeout=30).model_spec.version.value == 3
-        slow = helpers.predict_request("slow", seconds=tf.constant(3.0, tf.float64))
-        running = call.future(slow, timeout=30)
-        # Only what has reached the server is drained: this one came after it.
-        call(fast, timeout=30)
-        process.send_signal(signal.SIGTERM)
-
-        def refused():
-            try:
-                call(fast, timeout=30)
-            except grpc.RpcError as error:
-                return error.code() == grpc.StatusCode.UNAVAILABLE
-            return False
-
-        helpers.wait_until(refused)
-        assert not running.done()
-        assert running.result().outputs["number"].float_val[0] == 1.0
-        channel.close()
+        assert match
+        assert next(process.stderr) == f"Serving REST on 127.0.0.1:{rest_port}\n"
+        address = f"127.0.0.1:{match[1]}"
+        with grpc.insecure_channel(address) as plain:
+            with pytest.raises(grpc.RpcError) as caught:
+                health_pb2_grpc.HealthStub(plain).Check(
+                    health_pb2.HealthCheckRequest(), timeout=30
+                )
+            assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+        with grpc.secure_channel(address, credentials) as channel:
+            answers_over_grpc_and_rest(channel, rest_port, helpers)
+            drains(process, channel, helpers)
         out, err = process.communicate(timeout=60)
+    finally:
+        deadline.cancel()
+        process.kill()
+        process.communicate()
     assert process.returncode == 0
     assert out == ""
     assert "Stopping" in err
     assert "Traceback" not in err
+    assert "PRIVATE KEY" not in err
 
 
-def test_a_signal_ends_the_wait_for_a_first_version(tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, str(tmp_path)], stderr=subprocess.PIPE, text=True
+def answers_over_grpc_and_rest(channel, rest_port, helpers):
+    health = health_pb2_grpc.HealthStub(channel)
+    state = health.Check(health_pb2.HealthCheckRequest(), timeout=30).status
+    assert state == health_pb2.HealthCheckResponse.SERVING
+    call = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    # Histories of all lengths, which fill a batch.
+    asked = [
+        call.Predict.future(one_history(helpers, length), timeout=30)
+        for length in range(1, 9)
+    ]
+    for future in asked:
+        assert list(future.result().outputs["items"].string_val) == [b"b"]
+    body = {"instances": [{"history": ["a", "b"], "k": 1}]}
+    answer = json.loads(over_rest(rest_port, "/v1/models/toy:predict", body))
+    assert answer["predictions"][0]["items"] == ["c"]
+    status = json.loads(over_rest(rest_port, "/v1/models/toy"))
+    assert status["model_version_status"][0]["state"] == "AVAILABLE"
+    metrics = over_rest(rest_port, "/metrics").splitlines()
+    count = ':tensorflow:serving:request_count{model_name="toy",status="OK"}'
+    assert f"{count} 9" in metrics
+    runs = ":tensorflow:serving:batching_session:processed_batch_size_count{}"
+    batches = int(next(line for line in metrics if line.startswith(runs)).split()[-1])
+    # The warm-up, the full one and the one over REST.
+    assert batches == 3
+
+
+def one_history(helpers, length):
+    return helpers.predict_request(
+        "serving_default", history=[["a"] * length], k=tf.constant([1])
     )
-    with process:
-        for line in process.stderr:
-            if "no version of toy under" in line:
-                break
-        process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert "Traceback" not in err
+
+
+def drains(process, channel, helpers):
+    call = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    status = get_model_status_pb2.GetModelStatusRequest()
+    status.model_spec.name = "toy"
+    models = model_service_pb2_grpc.ModelServiceStub(channel)
+    # It waits for others to share a batch with, and nobody comes.
+    running = call.Predict.future(one_history(helpers, 1), timeout=30)
+    # Only what has reached the server is drained: this one came after it.
+    models.GetModelStatus(status, timeout=30)
+    process.send_signal(signal.SIGTERM)
+
+    def refused():
+        try:
+            models.GetModelStatus(status, timeout=30)
+        except grpc.RpcError as error:
+            return error.code() == grpc.StatusCode.UNAVAILABLE
+        return False
+
+    helpers.wait_until(refused)
+    assert list(running.result().outputs["items"].string_val) == [b"b"]
+
+
+def test_a_signal_ends_the_wait_for_a_first_version(tmp_path, caplog, helpers):
+    def signal_once_it_waits():
+        helpers.wait_until(lambda: "no version of default under" in caplog.text)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    sender = helpers.in_background(signal_once_it_waits)
+    server_module.serve(model_base_path=str(tmp_path), port=0)
+    sender.join(30)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
