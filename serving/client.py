@@ -17,6 +17,7 @@ __all__ = ["Recommendations", "RecommenderClient", "ServerError"]
 
 _METHOD = "/tensorflow.serving.PredictionService/Predict"
 _MAX_K = 2**31 - 1
+_OUTPUTS = ("items", "scores", "unknown_items")
 
 
 class ServerError(StageError):
@@ -197,6 +198,10 @@ def _request(histories: Sequence[Sequence[str]], k: int) -> wire.PredictRequest:
             f"There must be at least one history. Received: histories={histories!r}"
         )
     rows = [_row(history) for history in histories]
+    if len(rows) == 1:
+        # A server that batches pads shorter rows at their end with what they begin with:
+        # with an item, the oldest would become the newest.
+        rows[0].insert(0, b"")
     length = max(map(len, rows))
     request = wire.PredictRequest()
     ids = request.inputs["history"]
@@ -210,6 +215,11 @@ def _request(histories: Sequence[Sequence[str]], k: int) -> wire.PredictRequest:
     request.inputs["k"].dtype = wire.DT_INT32
     request.inputs["k"].tensor_shape.dim.add(size=len(rows))
     request.inputs["k"].int_val.extend([k] * len(rows))
+    if len(rows) > 1:
+        # Inputs that are left out have a default of one row, which a server that batches
+        # does not take together with several. It does not batch what asks for some of
+        # the outputs; nor need it, since this is a batch.
+        request.output_filter.extend(_OUTPUTS)
     return request
 
 
@@ -244,7 +254,7 @@ def _recommendations(
     Raises:
         ValueError: It is not the answer of a recommender.
     """
-    missing = {"items", "scores", "unknown_items"} - set(response.outputs)
+    missing = set(_OUTPUTS) - set(response.outputs)
     if missing:
         raise ValueError(f"it has no {', '.join(sorted(missing))}")
     items = response.outputs["items"]

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -20,6 +19,7 @@ from adaptiverec.serving.version_status import (
     VersionStatus,
     not_found,
 )
+from adaptiverec.serving.version_table import Version, VersionTable
 from adaptiverec.serving.versions import (
     VersionPolicy,
     find_versions,
@@ -32,28 +32,10 @@ _log = logging.getLogger(__name__)
 
 # When to look again for a version that is wanted anew while it is being unloaded.
 _SECONDS_TO_GO = 0.05
-
+# At whether anybody still waits for a version.
+_SECONDS_BETWEEN_LOOKS = 0.2
 
 _Loaded = TypeVar("_Loaded", bound=Closeable)
-
-
-@dataclass
-class _Version(Generic[_Loaded]):
-    """A version that is wanted, or still in memory; guarded by the manager's lock."""
-
-    number: int
-    path: Path
-    wanted: bool = True
-    state: State = State.START
-    loaded: _Loaded | None = None
-    users: int = 0
-    tries: int = 0
-    # While LOADING: when to try again, and why that is needed.
-    retry_at: float = 0.0
-    error: tuple[grpc.StatusCode, str] = (grpc.StatusCode.OK, "")
-
-    def serving(self) -> _Loaded | None:
-        return self.loaded if self.state == State.AVAILABLE else None
 
 
 class ModelManager(Generic[_Loaded]):
@@ -103,9 +85,7 @@ class ModelManager(Generic[_Loaded]):
         self._target: tuple[Path, VersionPolicy] | None = None
         self._poll_at: float | None = None
         self._poll_error = ""
-        self._versions: dict[int, _Version[_Loaded]] = {}
-        self._newest: _Version[_Loaded] | None = None
-        self._statuses: dict[int, VersionStatus] = {}
+        self._versions: VersionTable[_Loaded] = VersionTable()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -126,26 +106,29 @@ class ModelManager(Generic[_Loaded]):
         with self._changed:
             self._target = None
             self._poll_at = None
-            self._want({})
+            self._versions.want({})
             self._changed.notify_all()
 
-    def wait(self) -> list[VersionStatus]:
+    def wait(
+        self, keep_waiting: Callable[[], bool] = lambda: True
+    ) -> list[VersionStatus]:
         """Blocks until a version is available, or all that were found have failed.
+
+        Args:
+            keep_waiting: Asked again and again whether to go on.
 
         Returns:
             The versions that have failed where none is available, newest first.
         """
         with self._changed:
-            while True:
-                wanted = [one for one in self._versions.values() if one.wanted]
-                if self._stopping.is_set() or self._target is None:
-                    return []
-                if any(one.state == State.AVAILABLE for one in wanted):
-                    return []
-                if wanted and all(one.state == State.END for one in wanted):
-                    numbers = sorted((one.number for one in wanted), reverse=True)
-                    return [self._statuses[number] for number in numbers]
-                self._changed.wait()
+            while not self._stopping.is_set() and self._target is not None:
+                if self._versions.is_serving_wanted():
+                    break
+                failed = self._versions.all_failed()
+                if failed or not keep_waiting():
+                    return failed
+                self._changed.wait(_SECONDS_BETWEEN_LOOKS)
+            return []
 
     def close(self) -> None:
         """Stops following and closes all versions, those in use too."""
@@ -155,12 +138,7 @@ class ModelManager(Generic[_Loaded]):
         if self._thread is not None:
             self._thread.join()
         with self._changed:
-            open_versions = [
-                one for one in self._versions.values() if one.loaded is not None
-            ]
-            for version in open_versions:
-                self._set(version, State.UNLOADING)
-            self._versions.clear()
+            open_versions = self._versions.take_all()
         for version in open_versions:
             self._close(version)
 
@@ -178,7 +156,7 @@ class ModelManager(Generic[_Loaded]):
             RequestError: NOT_FOUND, the version does not serve.
         """
         with self._changed:
-            version = self._newest
+            version = self._versions.newest
             if number is not None:
                 version = self._versions.get(number)
             loaded = version.serving() if version is not None else None
@@ -197,7 +175,7 @@ class ModelManager(Generic[_Loaded]):
     def statuses(self) -> list[VersionStatus]:
         """The status of every version ever seen, newest first."""
         with self._changed:
-            return [self._statuses[number] for number in sorted(self._statuses)[::-1]]
+            return self._versions.statuses()
 
     def _work(self) -> None:
         """Polls, loads and unloads, one thing after the other."""
@@ -211,8 +189,8 @@ class ModelManager(Generic[_Loaded]):
             if poll_due:
                 self._poll()
             with self._changed:
-                closing = self._next_to_close()
-                loading = None if closing else self._next_to_load()
+                closing = self._versions.next_to_close()
+                loading = None if closing else self._versions.next_to_load()
                 if not closing and not loading:
                     # Told meanwhile, it would not be told again.
                     if not self._stopping.is_set():
@@ -248,88 +226,18 @@ class ModelManager(Generic[_Loaded]):
             if self._poll_wait_seconds > 0:
                 self._poll_at = time.monotonic() + self._poll_wait_seconds
             if found is not None:
-                if self._want({number: found[number] for number in wanted}):
+                if self._versions.want({number: found[number] for number in wanted}):
                     self._poll_at = time.monotonic() + _SECONDS_TO_GO
                 self._changed.notify_all()
 
-    def _want(self, wanted: dict[int, Path]) -> bool:
-        """Takes note of the versions that are wanted from now on; under the lock.
-
-        Returns:
-            Whether one of them is still on its way out, and must be asked for again.
-        """
-        for version in list(self._versions.values()):
-            # What is on its way out goes, and may come again when it has gone.
-            version.wanted = (
-                version.number in wanted and version.state != State.UNLOADING
-            )
-            if version.wanted or version.state in (State.AVAILABLE, State.UNLOADING):
-                continue
-            if version.state == State.LOADING and not version.retry_at:
-                # Being loaded just now; the loader will see that it is not wanted.
-                continue
-            if version.state != State.END:
-                self._set(version, State.END, *version.error)
-            del self._versions[version.number]
-        for number in sorted(wanted):
-            if number not in self._versions:
-                version = _Version[_Loaded](number, wanted[number])
-                self._versions[number] = version
-                self._set(version, State.START)
-        return any(
-            one.number in wanted and not one.wanted for one in self._versions.values()
-        )
-
-    def _next_to_close(self) -> _Version[_Loaded] | None:
-        """Retires a version if that is due, and gives one that nobody uses any more."""
-        wanted = [one for one in self._versions.values() if one.wanted]
-        unwanted = [
-            one
-            for one in self._versions.values()
-            if not one.wanted and one.state == State.AVAILABLE
-        ]
-        serving = any(one.state == State.AVAILABLE for one in wanted)
-        # The last one stays until another has taken its place.
-        if unwanted and (serving or not wanted or len(unwanted) > 1):
-            self._set(min(unwanted, key=lambda one: one.number), State.UNLOADING)
-        for version in self._versions.values():
-            if version.state == State.UNLOADING and version.users == 0:
-                del self._versions[version.number]
-                return version
-        return None
-
-    def _next_to_load(self) -> _Version[_Loaded] | None:
-        now = time.monotonic()
-        due = [
-            one
-            for one in self._versions.values()
-            if one.wanted
-            and (
-                one.state == State.START
-                or (one.state == State.LOADING and one.retry_at <= now)
-            )
-        ]
-        # New ones before those that have failed already.
-        due.sort(key=lambda one: (one.state == State.START, one.number))
-        if not due:
-            return None
-        version = due[-1]
-        version.retry_at = 0.0
-        self._set(version, State.LOADING)
-        return version
-
     def _seconds_to_wait(self) -> float | None:
         """Until something is due; None where only a change can make it so."""
-        times = [
-            one.retry_at
-            for one in self._versions.values()
-            if one.wanted and one.state == State.LOADING
-        ]
+        times = self._versions.retry_times()
         if self._poll_at is not None:
             times.append(self._poll_at)
         return max(0.0, min(times) - time.monotonic()) if times else None
 
-    def _try_to_load(self, version: _Version[_Loaded]) -> None:
+    def _try_to_load(self, version: Version[_Loaded]) -> None:
         loaded: _Loaded | None = None
         try:
             with self._load_slot:
@@ -345,14 +253,14 @@ class ModelManager(Generic[_Loaded]):
         with self._changed:
             if loaded is not None:
                 version.loaded = loaded
-                self._set(version, State.AVAILABLE)
+                self._versions.set_state(version, State.AVAILABLE)
             else:
                 self._note_failure(version)
             self._changed.notify_all()
         if loaded is not None and self._on_available is not None:
             self._on_available(version.number)
 
-    def _note_failure(self, version: _Version[_Loaded]) -> None:
+    def _note_failure(self, version: Version[_Loaded]) -> None:
         version.tries += 1
         code, message = version.error
         again = version.wanted and version.tries <= self._max_load_retries
@@ -366,11 +274,9 @@ class ModelManager(Generic[_Loaded]):
         if again:
             version.retry_at = time.monotonic() + self._load_retry_seconds
             return
-        self._set(version, State.END, code, message)
-        if not version.wanted:
-            self._versions.pop(version.number, None)
+        self._versions.fail(version)
 
-    def _close(self, version: _Version[_Loaded]) -> None:
+    def _close(self, version: Version[_Loaded]) -> None:
         loaded, version.loaded = version.loaded, None
         try:
             if loaded is not None:
@@ -379,24 +285,5 @@ class ModelManager(Generic[_Loaded]):
         except Exception:
             _log.exception("cannot unload version %d", version.number)
         with self._changed:
-            # Wanted again meanwhile, it has begun anew.
-            if version.number not in self._versions:
-                self._set(version, State.END)
+            self._versions.closed(version)
             self._changed.notify_all()
-
-    def _set(
-        self,
-        version: _Version[_Loaded],
-        state: State,
-        code: grpc.StatusCode = grpc.StatusCode.OK,
-        message: str = "",
-    ) -> None:
-        """Puts a version into a state; under the lock."""
-        version.state = state
-        self._statuses[version.number] = VersionStatus(
-            version.number, state, code, message
-        )
-        available = (
-            one for one in self._versions.values() if one.serving() is not None
-        )
-        self._newest = max(available, key=lambda one: one.number, default=None)

@@ -312,7 +312,8 @@ class ModelServer:
             problem = ""
             try:
                 if self._core is not None:
-                    self._core.reload(self._read_config())
+                    # While it waited for models, no change would be seen.
+                    self._core.reload(self._read_config(), keep_waiting=lambda: False)
             except RequestError as error:
                 problem = (
                     f"cannot go over to {self._flags.model_config_file}: "

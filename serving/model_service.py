@@ -66,7 +66,9 @@ class ModelService:
                 "ModelConfigList is currently supported",
             )
         try:
-            self._core.reload(request.config)
+            # Of a base path without a version that is a long wait, and no other
+            # configuration is looked at before it ends.
+            self._core.reload(request.config, keep_waiting=context.is_active)
         except RequestError as error:
             _log.warning(
                 "cannot reload the configuration: %s: %s",

@@ -156,7 +156,12 @@ class ServerCore:
             if status.state == State.AVAILABLE
         ]
 
-    def reload(self, config: model_server_config_pb2.ModelServerConfig) -> None:
+    def reload(
+        self,
+        config: model_server_config_pb2.ModelServerConfig,
+        *,
+        keep_waiting: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Goes over to other models, and waits until the new ones are available.
 
         Models that are not listed any more are unloaded; those that stay have their base
@@ -165,6 +170,8 @@ class ServerCore:
 
         Args:
             config: A list of models; without one nothing happens.
+            keep_waiting: Asked again and again whether anybody still waits; the models
+                are loaded without that, too.
 
         Raises:
             RequestError: INVALID_ARGUMENT, FAILED_PRECONDITION or NOT_FOUND, the
@@ -197,7 +204,8 @@ class ServerCore:
                     Path(model.base_path), model.model_version_policy
                 )
             self._wait_for(
-                [model.name for model in models.config if model.name not in old_names]
+                [model.name for model in models.config if model.name not in old_names],
+                keep_waiting,
             )
 
     def close(self) -> None:
@@ -229,10 +237,10 @@ class ServerCore:
                 labels.setdefault(model.name, {})[label] = version
         return labels
 
-    def _wait_for(self, names: list[str]) -> None:
+    def _wait_for(self, names: list[str], keep_waiting: Callable[[], bool]) -> None:
         failures = []
         for name in names:
-            for status in self._managers[name].wait():
+            for status in self._managers[name].wait(keep_waiting):
                 failures.append(
                     f"{{{{name: {name} version: {status.version}}} due to error: "
                     f"{status.code.name}: {status.message}}}, "

@@ -38,6 +38,8 @@ from tensorflow_serving.apis import (
 from adaptiverec.common import cli
 from adaptiverec.model.prepared_data import PreparedData
 from adaptiverec.model.run import Run
+from adaptiverec.serving import publish
+from adaptiverec.serving.replay import replay
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = ["--user-column", "user_id", "--item-column", "item_id"]
@@ -331,8 +333,10 @@ def test_recommend_tells_the_servers_refusal(server) -> None:
 
 # Last of those with the server, whose life it ends.
 def test_a_new_version_takes_over_and_sigterm_ends_it(
-    line, server, vocabulary, expected
+    line, server, vocabulary, expected, monkeypatch
 ) -> None:
+    # The first export has been replayed in a process of its own.
+    monkeypatch.setattr(publish, "replay_in_clean_process", replay)
     assert server.states() == {1: get_model_status_pb2.ModelVersionStatus.AVAILABLE}
     done = command("export", "--run", line.run, "--output", line.models)
     assert done.code == 0

@@ -179,6 +179,7 @@ def test_the_request_is_what_the_signature_asks_for():
     ]
     k = tf.make_ndarray(request.inputs["k"])
     assert (k.dtype, k.tolist()) == ("int32", [4, 4])
+    assert list(request.output_filter) == ["items", "scores", "unknown_items"]
 
 
 @pytest.mark.parametrize(

@@ -209,16 +209,6 @@ def test_one_good_version_is_enough(serving, bases, publish):
             "available for inference",
         ),
         (
-            [model("b", "{nowhere}")],
-            INVALID,
-            "Could not find base path {nowhere} for servable b with error ",
-        ),
-        (
-            [model("b", "{empty}")],
-            grpc.StatusCode.NOT_FOUND,
-            "Unable to find a numerical version path for servable b at: {empty}",
-        ),
-        (
             [model("b", "gs://bucket/b")],
             INVALID,
             "Expected model b to lie in a local file system; got "
@@ -229,10 +219,8 @@ def test_one_good_version_is_enough(serving, bases, publish):
 def test_what_reload_refuses_changes_nothing(
     caller, toy_server, tmp_path, models, code, message
 ):
-    (tmp_path / "empty").mkdir()
-
     def filled(text):
-        for name in ("a", "b", "nowhere", "empty"):
+        for name in ("a", "b"):
             text = text.replace(f"{{{name}}}", str(tmp_path / name))
         return text
 
@@ -243,6 +231,46 @@ def test_what_reload_refuses_changes_nothing(
     assert received[1].startswith(filled(message))
     reload(caller, ours)
     assert states(caller, "a") == [(7, State.AVAILABLE)]
+
+
+def test_reload_may_need_versions(serving, bases, tmp_path):
+    (tmp_path / "empty").mkdir()
+    _, caller = serving(model("a", bases / "a"), fail_if_no_model_versions_found=True)
+    code, message = refused(caller, model("b", tmp_path / "none"))
+    assert code == INVALID
+    nowhere = f"Could not find base path {tmp_path / 'none'} for servable b with error "
+    assert message.startswith(nowhere)
+    assert refused(caller, model("b", tmp_path / "empty")) == (
+        grpc.StatusCode.NOT_FOUND,
+        "Unable to find a numerical version path for servable b at: "
+        f"{tmp_path / 'empty'}",
+    )
+    assert states(caller, "a") == [(3, State.AVAILABLE)]
+
+
+def test_reload_waits_for_a_version_as_long_as_the_caller(
+    serving, bases, publish, helpers, tmp_path
+):
+    _, caller = serving(model("a", bases / "a"))
+    config = config_of(model("a", bases / "a"), model("new", tmp_path / "new"))
+    request = model_management_pb2.ReloadConfigRequest(config=config)
+    waiting = caller.models.HandleReloadConfigRequest.future(request, timeout=60)
+    helpers.wait_until(lambda: not waiting.done() and number(caller, helpers, "a"))
+    assert waiting.cancel()
+    # Nobody waits any more, so the next one gets its turn; "new" is still looked for.
+    reload(caller, model("a", bases / "a"), model("new", tmp_path / "new"))
+    publish(tmp_path / "new", 5, number=2)
+
+    def is_there():
+        try:
+            return states(caller, "new") == [(5, State.AVAILABLE)]
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.NOT_FOUND:
+                return False
+            raise
+
+    helpers.wait_until(is_there)
+    assert number(caller, helpers, "new") == (5, 2.0)
 
 
 def test_reload_wants_a_list_of_models(caller):
