@@ -145,8 +145,8 @@ def _numbers(values: Any, kind: str, field: str, dtype: Any) -> np.ndarray:
         return np.array(values, dtype=np.int32).astype(np.uint16).view(dtype)
     if kind == "pair":
         pairs = np.array(values, dtype=np.float64)
-        pairs = pairs[: len(pairs) // 2 * 2].reshape(-1, 2)
-        return (pairs[:, 0] + 1j * pairs[:, 1]).astype(dtype)
+        # Not by arithmetic: infinity times 1j has a real part that is not a number.
+        return pairs[: len(pairs) // 2 * 2].view(np.complex128).astype(dtype)
     if field == "int_val":
         return np.array(values, dtype=np.int32).astype(dtype)
     return np.array(values, dtype=dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import grpc
 import hypothesis.extra.numpy as hypothesis_numpy
 import ml_dtypes
@@ -131,6 +133,10 @@ def test_one_value_stands_for_all():
         (proto(types_pb2.DT_INT32, [0], int_val=[1]), []),
         (proto(types_pb2.DT_INT32, [], int_val=[1, 2]), 1),
         (proto(types_pb2.DT_COMPLEX64, [1], scomplex_val=[1, 2, 3, 4]), [1 + 2j]),
+        (
+            proto(types_pb2.DT_COMPLEX128, [1], dcomplex_val=[0, math.inf]),
+            [complex(0, math.inf)],
+        ),
         # 300 is 256 + 44.
         (proto(types_pb2.DT_INT8, [1], int_val=[300]), [44]),
         (proto(types_pb2.DT_UINT8, [1], int_val=[-1]), [255]),
