@@ -438,7 +438,7 @@ def test_how_a_log_is_stored_does_not_reach_the_output(run, log, tmp_path, monke
         [log(gzip.compress((header + "".join(lines[::-1])).encode()), "r.csv.gz")]
     )
     found = []
-    for way, bytes_each in itertools.product(ways, [3000, 1 << 20]):
+    for way, bytes_each in [*((way, 3000) for way in ways), (ways[0], 1 << 20)]:
         # Many partitions or one.
         monkeypatch.setattr(sizes, "_PARTITION_BYTES", bytes_each)
         found.append(run(*way, split="time"))
