@@ -82,6 +82,8 @@ def build(pipeline: beam.Pipeline, job: Job, parts: list[FilePart]) -> None:
         .with_outputs(ITEMS, TALLY, main="partitions")
         .with_output_types(Partition)
     )
+    # Every partition counts, and writes: nothing is combined of nothing, which spares a
+    # number of steps.
     counted = (
         sequences[ITEMS]
         | "CountItems"

@@ -73,8 +73,9 @@ def is_exact(column: pa.Array, time_format: str) -> bool:
         return True
     if column.null_count or time_format not in MICROSECONDS_PER_UNIT:
         return False
-    scaled = np.abs(column.to_numpy()) * MICROSECONDS_PER_UNIT[time_format]
-    return bool((scaled <= _MAX_EXACT_FLOAT).all())
+    # Divided, since a product may be more than a float64 can be.
+    limit = _MAX_EXACT_FLOAT / MICROSECONDS_PER_UNIT[time_format]
+    return bool((np.abs(column.to_numpy()) <= limit).all())
 
 
 def convert(column: pa.Array, time_format: str, time_zone: str = "UTC") -> Times:

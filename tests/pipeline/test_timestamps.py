@@ -59,6 +59,8 @@ BAD = [
     ("s", "-1e300", "time is out of range"),
     ("us", "9223372036854775808", "time is out of range"),
     ("us", "-9223372036854775808", "time is out of range"),
+    ("ms", "1e306", "time is out of range"),
+    ("s", "-1e303", "time is out of range"),
     ("iso8601", "1386460800", "time is not a date"),
     ("iso8601", "2010-02-30", "time is not a date"),
     ("iso8601", "2010-12-01T25:00:00", "time is not a date"),
