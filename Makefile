@@ -64,7 +64,8 @@ protos: ## Compiles our own messages; the oldest runtime that we accept decides.
 	$(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/pip install --quiet uv
 	$(VENV)-lock/bin/uv tool run --from grpcio-tools==1.73.1 --with 'setuptools<81' \
 	  python -m grpc_tools.protoc -I typings --python_out=typings --pyi_out=typings \
-	  adaptiverec/serving/predict.proto adaptiverec/serving/config_files.proto
+	  adaptiverec/serving/predict.proto adaptiverec/serving/example.proto \
+	  adaptiverec/serving/config_files.proto
 
 dist: $(INSTALLED) ## Builds the sdist and the wheel.
 	rm -rf dist

@@ -26,6 +26,7 @@ from adaptiverec.model.evaluate import evaluate, print_report
 from adaptiverec.model.train import train
 from adaptiverec.pipeline import prepare
 from adaptiverec.serving.export import export
+from adaptiverec.serving.load_test import loadtest
 from adaptiverec.serving.recommend import recommend
 from adaptiverec.serving.server import serve
 
@@ -126,6 +127,13 @@ def _read_config_file(
             return
 
 
+def _print_load_report(report: dict[str, Any]) -> None:
+    # It imports gRPC.
+    from adaptiverec.serving.load_report import print_load_report
+
+    print_load_report(report)
+
+
 def _build_app() -> App:
     app = App(
         name="adaptiverec",
@@ -150,6 +158,7 @@ def _build_app() -> App:
     serve_app.default(_command(serve, needs_tensorflow=True))
     app.command(serve_app)
     app.command(recommend)
+    app.command(_command(loadtest, _print_load_report))
     app.command(demo)
     return app
 

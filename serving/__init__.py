@@ -1,7 +1,7 @@
 """Export, server and client.
 
-`export`, `serve` and `recommend` import TensorFlow or gRPC when they are called, the
-client when it is first used; the client never imports TensorFlow.
+`export`, `serve`, `recommend` and `loadtest` import TensorFlow or gRPC when they are
+called, the clients when they are first used; these never import TensorFlow.
 """
 
 from __future__ import annotations
@@ -10,12 +10,24 @@ import importlib
 from typing import Any
 
 from adaptiverec.serving.export import export
+from adaptiverec.serving.load_test import loadtest
 from adaptiverec.serving.recommend import recommend
 from adaptiverec.serving.server import ModelServer, serve
 
-__all__ = ["ModelServer", "RecommenderClient", "export", "recommend", "serve"]
+__all__ = [
+    "AsyncRecommenderClient",
+    "ModelServer",
+    "RecommenderClient",
+    "export",
+    "loadtest",
+    "recommend",
+    "serve",
+]
 
-_MODULES = {"RecommenderClient": "client"}
+_MODULES = {
+    "AsyncRecommenderClient": "async_client",
+    "RecommenderClient": "client",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,66 +2,53 @@
 
 from __future__ import annotations
 
-import array
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+import itertools
+from collections import deque
+from collections.abc import Iterable, Sequence
 from types import TracebackType
+from typing import Any, TypeVar
 
 import grpc
 
-from adaptiverec.common.errors import InvalidValueError, StageError
-from adaptiverec.serving import predict_pb2 as wire
+from adaptiverec.serving.client_answers import (
+    Embedding,
+    Recommendations,
+    Scores,
+    SimilarItems,
+)
+from adaptiverec.serving.client_base import ClientBase, ServerError
+from adaptiverec.serving.client_requests import (
+    Call,
+    embed_items_calls,
+    embed_sequences_calls,
+    recommend_calls,
+    score_call,
+    similar_items_calls,
+)
 
-__all__ = ["Recommendations", "RecommenderClient", "ServerError"]
+__all__ = [
+    "Embedding",
+    "Recommendations",
+    "RecommenderClient",
+    "Scores",
+    "ServerError",
+    "SimilarItems",
+]
 
-_METHOD = "/tensorflow.serving.PredictionService/Predict"
-_MAX_K = 2**31 - 1
-_OUTPUTS = ("items", "scores", "unknown_items")
-
-
-class ServerError(StageError):
-    """The server did not give an answer, or not one of a recommender.
-
-    Attributes:
-        server: The address that was asked.
-        code: The name of the gRPC status code, such as ``"NOT_FOUND"``.
-        details: The server's own message.
-    """
-
-    def __init__(self, server: str, code: str, details: str) -> None:
-        super().__init__(
-            "The server must answer with recommendations. Received: "
-            f"{code} from {server}: {details}"
-        )
-        self.server = server
-        self.code = code
-        self.details = details
-
-
-@dataclass(frozen=True)
-class Recommendations:
-    """What is recommended after one history, best first.
-
-    Attributes:
-        items: Raw item ids; fewer than asked for where the catalogue has no more.
-        scores: The score of each item, descending.
-        unknown_items: How many items of the history the model does not know; they were
-            skipped.
-        model_version: The version of the model that answered.
-    """
-
-    items: list[str]
-    scores: list[float]
-    unknown_items: int
-    model_version: int
+Answer = TypeVar("Answer")
 
 
-class RecommenderClient:
+class RecommenderClient(ClientBase):
     """A connection to a server of an exported model. Thread-safe.
 
     The server may be ours or a stock tensorflow_model_server. The connection is made
     with the first call.
+
+    A call that the server answers with UNAVAILABLE or RESOURCE_EXHAUSTED is made again,
+    after about .1, .2, .4 and .8 seconds, as long as its deadline allows; no other is.
+
+    What is asked of many rows goes out in several requests, some of them at once. One
+    that fails, fails all.
 
     Example::
 
@@ -71,109 +58,193 @@ class RecommenderClient:
     Args:
         server: The address, ``HOST:PORT``.
         model: The name that the server has given the model.
-        timeout: How many seconds a call may take.
+        timeout: How many seconds a request may take, all attempts together.
         version: The version to ask, or None for the newest.
+        label: The label of the version to ask, in place of its number.
+        max_attempts: How often a request is sent at most, from 1 to 5.
+        batch_size: How many rows a request may have.
+        in_flight: How many requests of one call may be under way at once.
+        tls: Whether to speak TLS.
+        tls_ca: PEM file of the authorities that may vouch for the server, or None for
+            those that gRPC comes with.
+        tls_certificate: PEM file of the client's own certificate, for a server that
+            wants one.
+        tls_key: PEM file of its key.
+        tls_server_name: The name that the server's certificate must have, if not that
+            of the address.
 
     Raises:
         InvalidValueError: An argument is outside its rule.
+        NotFoundError: A PEM file does not exist.
     """
 
-    def __init__(
-        self,
-        server: str,
-        model: str = "default",
-        *,
-        timeout: float = 5.0,
-        version: int | None = None,
-    ) -> None:
-        if not server:
-            raise InvalidValueError(
-                "server must be an address HOST:PORT. Received: server=''"
-            )
-        if not model:
-            raise InvalidValueError("model must not be empty. Received: model=''")
-        if not timeout > 0:
-            raise InvalidValueError(
-                f"timeout must be more than 0 seconds. Received: timeout={timeout}"
-            )
-        if version is not None and version < 0:
-            raise InvalidValueError(
-                f"version must not be negative. Received: version={version}"
-            )
-        self._server = server
-        self._model = model
-        self._timeout = timeout
-        self._version = version
-        self._channel = grpc.insecure_channel(
-            server,
-            options=[
-                # Answers to large batches pass gRPC's default of 4 MiB.
-                ("grpc.max_receive_message_length", -1),
-                ("grpc.max_send_message_length", -1),
-            ],
+    def _connect(self) -> None:
+        self._channel = (
+            grpc.insecure_channel(self._server, self._options)
+            if self._credentials is None
+            else grpc.secure_channel(self._server, self._credentials, self._options)
         )
-        self._predict = self._channel.unary_unary(
-            _METHOD,
-            request_serializer=wire.PredictRequest.SerializeToString,
-            response_deserializer=wire.PredictResponse.FromString,
-        )
+        self._predict = self._stub(self._channel)
 
-    def recommend(self, history: Sequence[str], k: int = 10) -> Recommendations:
+    def recommend(
+        self,
+        history: Sequence[str],
+        k: int = 10,
+        *,
+        exclude: Sequence[str] = (),
+        allow: Sequence[str] | None = None,
+        exclude_history: bool = True,
+        timeout: float | None = None,
+    ) -> Recommendations:
         """Recommends what may come next.
 
         Args:
-            history: Raw item ids, oldest first; at least one.
+            history: Raw item ids, oldest first. Where there are none, or only unknown
+                ones, the answer is what is popular and says so.
             k: How many items to recommend, at least 1.
+            exclude: Items not to recommend.
+            allow: Recommend none but these; None is no limit.
+            exclude_history: Whether items of the history are not recommended.
+            timeout: How many seconds this call may take, if not as long as others.
 
         Returns:
             At most ``k`` items, best first.
 
         Raises:
             InvalidValueError: An argument is outside its rule; nothing was sent.
-            ServerError: The call failed, for instance since no item of the history is
-                known.
+            ServerError: The call failed.
         """
-        return self.recommend_batch([history], k)[0]
+        return self.recommend_many(
+            [history],
+            k,
+            exclude=exclude,
+            allow=allow,
+            exclude_history=exclude_history,
+            timeout=timeout,
+        )[0]
 
-    def recommend_batch(
-        self, histories: Sequence[Sequence[str]], k: int = 10
+    def recommend_many(
+        self,
+        histories: Sequence[Sequence[str]],
+        k: int = 10,
+        *,
+        exclude: Sequence[str] | Sequence[Sequence[str]] = (),
+        allow: Sequence[str] | Sequence[Sequence[str]] | None = None,
+        exclude_history: bool = True,
+        timeout: float | None = None,
     ) -> list[Recommendations]:
-        """Recommends after several histories in one call.
+        """Recommends after each of many histories.
 
         Args:
             histories: At least one history, as in :meth:`recommend`; of any lengths.
             k: How many items to recommend after each, at least 1.
+            exclude: Items not to recommend, or a sequence of them for each history.
+            allow: Recommend none but these, or a sequence of them for each history.
+            exclude_history: Whether items of a history are not recommended after it.
+            timeout: How many seconds each request may take, if not as long as others.
 
         Returns:
             The recommendations after each history, in order.
 
         Raises:
             InvalidValueError: An argument is outside its rule; nothing was sent.
-            ServerError: The call failed. One history that the model refuses fails all.
+            ServerError: A request failed.
         """
-        request = _request(histories, k)
-        request.model_spec.name = self._model
-        if self._version is not None:
-            request.model_spec.version.value = self._version
-        try:
-            response = self._predict(
-                request, timeout=self._timeout, wait_for_ready=False
-            )
-        except grpc.RpcError as error:
-            raise ServerError(
-                self._server, error.code().name, error.details() or "no message"
-            ) from error
-        try:
-            return _recommendations(response, len(histories))
-        except (IndexError, ValueError) as error:
-            raise ServerError(
-                self._server,
-                "OK",
-                f"an answer that is not a recommender's: {error}",
-            ) from error
+        calls = recommend_calls(
+            self._spec,
+            histories,
+            k,
+            exclude=exclude,
+            allow=allow,
+            exclude_history=exclude_history,
+            batch_size=self._batch_size,
+        )
+        return self._answers(calls, timeout)
+
+    def score(
+        self,
+        history: Sequence[str],
+        candidates: Sequence[str],
+        *,
+        timeout: float | None = None,
+    ) -> Scores:
+        """Scores candidates as what may come next.
+
+        Args:
+            history: As in :meth:`recommend`.
+            candidates: At least one raw item id.
+            timeout: How many seconds this call may take, if not as long as others.
+
+        Returns:
+            The score of each candidate, in their order.
+
+        Raises:
+            InvalidValueError: An argument is outside its rule; nothing was sent.
+            ServerError: The call failed.
+        """
+        return self._answers([score_call(self._spec, history, candidates)], timeout)[0]
+
+    def similar_items(
+        self, items: Sequence[str], k: int = 10, *, timeout: float | None = None
+    ) -> list[SimilarItems]:
+        """Finds items that are like each of those given.
+
+        Args:
+            items: At least one raw item id.
+            k: How many to find for each, at least 1.
+            timeout: How many seconds each request may take, if not as long as others.
+
+        Returns:
+            What is like each item, in order.
+
+        Raises:
+            InvalidValueError: An argument is outside its rule; nothing was sent.
+            ServerError: A request failed.
+        """
+        calls = similar_items_calls(self._spec, items, k, self._batch_size)
+        return self._answers(calls, timeout)
+
+    def embed_items(
+        self, items: Sequence[str], *, timeout: float | None = None
+    ) -> list[Embedding]:
+        """Gives the vector of each item.
+
+        Args:
+            items: At least one raw item id.
+            timeout: How many seconds each request may take, if not as long as others.
+
+        Returns:
+            The vectors, in order.
+
+        Raises:
+            InvalidValueError: An argument is outside its rule; nothing was sent.
+            ServerError: A request failed.
+        """
+        calls = embed_items_calls(self._spec, items, self._batch_size)
+        return self._answers(calls, timeout)
+
+    def embed_sequences(
+        self, histories: Sequence[Sequence[str]], *, timeout: float | None = None
+    ) -> list[Embedding]:
+        """Gives the vector of each history, whose product with an item's is its score.
+
+        Args:
+            histories: At least one history, as in :meth:`recommend`; of any lengths.
+            timeout: How many seconds each request may take, if not as long as others.
+
+        Returns:
+            The vectors, in order.
+
+        Raises:
+            InvalidValueError: An argument is outside its rule; nothing was sent.
+            ServerError: A request failed.
+        """
+        calls = embed_sequences_calls(self._spec, histories, self._batch_size)
+        return self._answers(calls, timeout)
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Closes the connection; calls that are under way fail."""
+        self._closed = True
         self._channel.close()
 
     def __enter__(self) -> RecommenderClient:
@@ -187,107 +258,44 @@ class RecommenderClient:
     ) -> None:
         self.close()
 
-
-def _request(histories: Sequence[Sequence[str]], k: int) -> wire.PredictRequest:
-    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= _MAX_K:
-        raise InvalidValueError(
-            f"k must be a whole number from 1 to {_MAX_K}. Received: k={k!r}"
-        )
-    if isinstance(histories, str) or not histories:
-        raise InvalidValueError(
-            f"There must be at least one history. Received: histories={histories!r}"
-        )
-    rows = [_row(history) for history in histories]
-    if len(rows) == 1:
-        # A server that batches pads shorter rows at their end with what they begin with:
-        # with an item, the oldest would become the newest.
-        rows[0].insert(0, b"")
-    length = max(map(len, rows))
-    request = wire.PredictRequest()
-    ids = request.inputs["history"]
-    ids.dtype = wire.DT_STRING
-    ids.tensor_shape.dim.add(size=len(rows))
-    ids.tensor_shape.dim.add(size=length)
-    for row in rows:
-        ids.string_val.extend(row)
-        ids.string_val.extend([b""] * (length - len(row)))
-    # One for each row: a server that batches requests wants inputs of equal length.
-    request.inputs["k"].dtype = wire.DT_INT32
-    request.inputs["k"].tensor_shape.dim.add(size=len(rows))
-    request.inputs["k"].int_val.extend([k] * len(rows))
-    if len(rows) > 1:
-        # Inputs that are left out have a default of one row, which a server that batches
-        # does not take together with several. It does not batch what asks for some of
-        # the outputs; nor need it, since this is a batch.
-        request.output_filter.extend(_OUTPUTS)
-    return request
-
-
-def _row(history: Sequence[str]) -> list[bytes]:
-    # A string is a sequence of strings too, and surely not what was meant.
-    if isinstance(history, (str, bytes)) or len(history) == 0:
-        raise InvalidValueError(
-            "A history must be a sequence of at least one item id. Received: "
-            f"history={history!r}"
-        )
-    row = []
-    for item in history:
-        # "" is padding to the model, which would skip it without a word.
-        if not isinstance(item, str) or not item:
-            raise InvalidValueError(
-                f"An item id must be a string that is not empty. Received: {item!r}"
-            )
+    def _answers(
+        self, calls: Iterable[Call[Answer]], timeout: float | None
+    ) -> list[Answer]:
+        """Sends requests, a few at once, and gives their answers in order."""
+        deadline = self._deadline(timeout)
+        rest = iter(calls)
+        head = list(itertools.islice(rest, 2))
+        if len(head) == 1:
+            # In the caller's thread, which is faster than a future.
+            return list(self._answer(head[0], deadline))
+        answers: list[Answer] = []
+        sent: deque[tuple[Call[Answer], Any]] = deque()
         try:
-            row.append(item.encode())
-        except UnicodeEncodeError as error:
-            raise InvalidValueError(
-                f"An item id must be valid Unicode. Received: {item!r}"
-            ) from error
-    return row
+            for call in itertools.chain(head, rest):
+                if len(sent) == self._in_flight:
+                    answers += self._next_answer(sent)
+                sent.append((call, self._predict.future(call.request, deadline)))
+            while sent:
+                answers += self._next_answer(sent)
+        finally:
+            for _, future in sent:
+                future.cancel()
+        return answers
 
+    def _answer(self, call: Call[Answer], deadline: float) -> Sequence[Answer]:
+        try:
+            response = self._predict(call.request, deadline)
+        except grpc.RpcError as error:
+            raise self._failure(error) from error
+        return self._read(call, response)
 
-def _recommendations(
-    response: wire.PredictResponse, batch: int
-) -> list[Recommendations]:
-    """Takes an answer apart.
-
-    Raises:
-        ValueError: It is not the answer of a recommender.
-    """
-    missing = set(_OUTPUTS) - set(response.outputs)
-    if missing:
-        raise ValueError(f"it has no {', '.join(sorted(missing))}")
-    items = response.outputs["items"]
-    shape = [dim.size for dim in items.tensor_shape.dim]
-    if len(shape) != 2 or shape[0] != batch:
-        raise ValueError(f"items has shape {shape}")
-    width = shape[1]
-    ids = [item.decode() for item in items.string_val]
-    scores = _numbers(response.outputs["scores"], "float_val", "f")
-    unknown = _numbers(response.outputs["unknown_items"], "int_val", "i")
-    if (len(ids), len(scores), len(unknown)) != (batch * width, batch * width, batch):
-        raise ValueError("its outputs differ in length")
-    version = response.model_spec.version.value
-    answers = []
-    for row in range(batch):
-        kept = [n for n in range(row * width, (row + 1) * width) if ids[n]]
-        answers.append(
-            Recommendations(
-                items=[ids[n] for n in kept],
-                scores=[scores[n] for n in kept],
-                unknown_items=unknown[row],
-                model_version=version,
-            )
-        )
-    return answers
-
-
-def _numbers(tensor: wire.TensorProto, field: str, typecode: str) -> list:
-    """The values, from their field or, where the server was told so, as bytes."""
-    if not tensor.tensor_content:
-        return list(getattr(tensor, field))
-    values = array.array(typecode)
-    values.frombytes(tensor.tensor_content)
-    if sys.byteorder == "big":
-        values.byteswap()
-    return values.tolist()
+    def _next_answer(self, sent: deque[tuple[Call[Answer], Any]]) -> Sequence[Answer]:
+        call, future = sent.popleft()
+        try:
+            response = future.result()
+        except grpc.RpcError as error:
+            raise self._failure(error) from error
+        except grpc.FutureCancelledError as error:
+            # What a future makes of the status CANCELLED.
+            raise self._failure(future) from error
+        return self._read(call, response)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!adaptiverec/serving/predict.proto\x12\x10\x61\x64\x61ptiverec.wire\x1a\x1egoogle/protobuf/wrappers.proto\"\x80\x01\n\x10TensorShapeProto\x12\x33\n\x03\x64im\x18\x02 \x03(\x0b\x32&.adaptiverec.wire.TensorShapeProto.Dim\x12\x14\n\x0cunknown_rank\x18\x03 \x01(\x08\x1a!\n\x03\x44im\x12\x0c\n\x04size\x18\x01 \x01(\x03\x12\x0c\n\x04name\x18\x02 \x01(\t\"\xe2\x01\n\x0bTensorProto\x12)\n\x05\x64type\x18\x01 \x01(\x0e\x32\x1a.adaptiverec.wire.DataType\x12\x38\n\x0ctensor_shape\x18\x02 \x01(\x0b\x32\".adaptiverec.wire.TensorShapeProto\x12\x16\n\x0eversion_number\x18\x03 \x01(\x05\x12\x16\n\x0etensor_content\x18\x04 \x01(\x0c\x12\x15\n\tfloat_val\x18\x05 \x03(\x02\x42\x02\x10\x01\x12\x13\n\x07int_val\x18\x07 \x03(\x05\x42\x02\x10\x01\x12\x12\n\nstring_val\x18\x08 \x03(\x0c\"\x8c\x01\n\tModelSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\x07version\x18\x02 \x01(\x0b\x32\x1b.google.protobuf.Int64ValueH\x00\x12\x17\n\rversion_label\x18\x04 \x01(\tH\x00\x12\x16\n\x0esignature_name\x18\x03 \x01(\tB\x10\n\x0eversion_choice\"\xe4\x01\n\x0ePredictRequest\x12/\n\nmodel_spec\x18\x01 \x01(\x0b\x32\x1b.adaptiverec.wire.ModelSpec\x12<\n\x06inputs\x18\x02 \x03(\x0b\x32,.adaptiverec.wire.PredictRequest.InputsEntry\x12\x15\n\routput_filter\x18\x03 \x03(\t\x1aL\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12,\n\x05value\x18\x02 \x01(\x0b\x32\x1d.adaptiverec.wire.TensorProto:\x02\x38\x01\"\xd2\x01\n\x0fPredictResponse\x12?\n\x07outputs\x18\x01 \x03(\x0b\x32..adaptiverec.wire.PredictResponse.OutputsEntry\x12/\n\nmodel_spec\x18\x02 \x01(\x0b\x32\x1b.adaptiverec.wire.ModelSpec\x1aM\n\x0cOutputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12,\n\x05value\x18\x02 \x01(\x0b\x32\x1d.adaptiverec.wire.TensorProto:\x02\x38\x01*E\n\x08\x44\x61taType\x12\x0e\n\nDT_INVALID\x10\x00\x12\x0c\n\x08\x44T_FLOAT\x10\x01\x12\x0c\n\x08\x44T_INT32\x10\x03\x12\r\n\tDT_STRING\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!adaptiverec/serving/predict.proto\x12\x10\x61\x64\x61ptiverec.wire\x1a\x1egoogle/protobuf/wrappers.proto\"\x80\x01\n\x10TensorShapeProto\x12\x33\n\x03\x64im\x18\x02 \x03(\x0b\x32&.adaptiverec.wire.TensorShapeProto.Dim\x12\x14\n\x0cunknown_rank\x18\x03 \x01(\x08\x1a!\n\x03\x44im\x12\x0c\n\x04size\x18\x01 \x01(\x03\x12\x0c\n\x04name\x18\x02 \x01(\t\"\xf8\x01\n\x0bTensorProto\x12)\n\x05\x64type\x18\x01 \x01(\x0e\x32\x1a.adaptiverec.wire.DataType\x12\x38\n\x0ctensor_shape\x18\x02 \x01(\x0b\x32\".adaptiverec.wire.TensorShapeProto\x12\x16\n\x0eversion_number\x18\x03 \x01(\x05\x12\x16\n\x0etensor_content\x18\x04 \x01(\x0c\x12\x15\n\tfloat_val\x18\x05 \x03(\x02\x42\x02\x10\x01\x12\x13\n\x07int_val\x18\x07 \x03(\x05\x42\x02\x10\x01\x12\x12\n\nstring_val\x18\x08 \x03(\x0c\x12\x14\n\x08\x62ool_val\x18\x0b \x03(\x08\x42\x02\x10\x01\"\x8c\x01\n\tModelSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\x07version\x18\x02 \x01(\x0b\x32\x1b.google.protobuf.Int64ValueH\x00\x12\x17\n\rversion_label\x18\x04 \x01(\tH\x00\x12\x16\n\x0esignature_name\x18\x03 \x01(\tB\x10\n\x0eversion_choice\"\xe4\x01\n\x0ePredictRequest\x12/\n\nmodel_spec\x18\x01 \x01(\x0b\x32\x1b.adaptiverec.wire.ModelSpec\x12<\n\x06inputs\x18\x02 \x03(\x0b\x32,.adaptiverec.wire.PredictRequest.InputsEntry\x12\x15\n\routput_filter\x18\x03 \x03(\t\x1aL\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12,\n\x05value\x18\x02 \x01(\x0b\x32\x1d.adaptiverec.wire.TensorProto:\x02\x38\x01\"\xd2\x01\n\x0fPredictResponse\x12?\n\x07outputs\x18\x01 \x03(\x0b\x32..adaptiverec.wire.PredictResponse.OutputsEntry\x12/\n\nmodel_spec\x18\x02 \x01(\x0b\x32\x1b.adaptiverec.wire.ModelSpec\x1aM\n\x0cOutputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12,\n\x05value\x18\x02 \x01(\x0b\x32\x1d.adaptiverec.wire.TensorProto:\x02\x38\x01*R\n\x08\x44\x61taType\x12\x0e\n\nDT_INVALID\x10\x00\x12\x0c\n\x08\x44T_FLOAT\x10\x01\x12\x0c\n\x08\x44T_INT32\x10\x03\x12\r\n\tDT_STRING\x10\x07\x12\x0b\n\x07\x44T_BOOL\x10\nb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,26 +36,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TENSORPROTO'].fields_by_name['float_val']._serialized_options = b'\020\001'
   _globals['_TENSORPROTO'].fields_by_name['int_val']._loaded_options = None
   _globals['_TENSORPROTO'].fields_by_name['int_val']._serialized_options = b'\020\001'
+  _globals['_TENSORPROTO'].fields_by_name['bool_val']._loaded_options = None
+  _globals['_TENSORPROTO'].fields_by_name['bool_val']._serialized_options = b'\020\001'
   _globals['_PREDICTREQUEST_INPUTSENTRY']._loaded_options = None
   _globals['_PREDICTREQUEST_INPUTSENTRY']._serialized_options = b'8\001'
   _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._loaded_options = None
   _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._serialized_options = b'8\001'
-  _globals['_DATATYPE']._serialized_start=1034
-  _globals['_DATATYPE']._serialized_end=1103
+  _globals['_DATATYPE']._serialized_start=1056
+  _globals['_DATATYPE']._serialized_end=1138
   _globals['_TENSORSHAPEPROTO']._serialized_start=88
   _globals['_TENSORSHAPEPROTO']._serialized_end=216
   _globals['_TENSORSHAPEPROTO_DIM']._serialized_start=183
   _globals['_TENSORSHAPEPROTO_DIM']._serialized_end=216
   _globals['_TENSORPROTO']._serialized_start=219
-  _globals['_TENSORPROTO']._serialized_end=445
-  _globals['_MODELSPEC']._serialized_start=448
-  _globals['_MODELSPEC']._serialized_end=588
-  _globals['_PREDICTREQUEST']._serialized_start=591
-  _globals['_PREDICTREQUEST']._serialized_end=819
-  _globals['_PREDICTREQUEST_INPUTSENTRY']._serialized_start=743
-  _globals['_PREDICTREQUEST_INPUTSENTRY']._serialized_end=819
-  _globals['_PREDICTRESPONSE']._serialized_start=822
-  _globals['_PREDICTRESPONSE']._serialized_end=1032
-  _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._serialized_start=955
-  _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._serialized_end=1032
+  _globals['_TENSORPROTO']._serialized_end=467
+  _globals['_MODELSPEC']._serialized_start=470
+  _globals['_MODELSPEC']._serialized_end=610
+  _globals['_PREDICTREQUEST']._serialized_start=613
+  _globals['_PREDICTREQUEST']._serialized_end=841
+  _globals['_PREDICTREQUEST_INPUTSENTRY']._serialized_start=765
+  _globals['_PREDICTREQUEST_INPUTSENTRY']._serialized_end=841
+  _globals['_PREDICTRESPONSE']._serialized_start=844
+  _globals['_PREDICTRESPONSE']._serialized_end=1054
+  _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._serialized_start=977
+  _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._serialized_end=1054
 # @@protoc_insertion_point(module_scope)

@@ -27,8 +27,17 @@ def recommend(
     model: str = "default",
     history: str,
     k: Annotated[int, Parameter(name=("-k", "--k"))] = 10,
+    exclude: str = "",
+    allow: str = "",
+    exclude_history: bool = True,
     version: int | None = None,
+    label: str | None = None,
     timeout: float = 5.0,
+    tls: bool = False,
+    tls_ca: str | None = None,
+    tls_certificate: str | None = None,
+    tls_key: str | None = None,
+    tls_server_name: str | None = None,
     json: bool = False,
 ) -> None:
     """Asks a server what may come after a history, and prints it.
@@ -39,20 +48,50 @@ def recommend(
         history: Raw item ids, oldest first, separated by commas; an id with a comma
             stands in double quotes, as in CSV.
         k: How many items to recommend.
+        exclude: Items not to recommend, written like the history.
+        allow: Recommend none but these, written like the history; empty is no limit.
+        exclude_history: Whether items of the history are not recommended.
         version: The version to ask, or None for the newest.
-        timeout: How many seconds the server may take.
+        label: The label of the version to ask, in place of its number.
+        timeout: How many seconds the server may take, repeated attempts included.
+        tls: Whether to speak TLS.
+        tls_ca: PEM file of the authorities that may vouch for the server, or None for
+            those that gRPC comes with.
+        tls_certificate: PEM file of a certificate, for a server that wants one of its
+            clients.
+        tls_key: PEM file of its key.
+        tls_server_name: The name that the server's certificate must have, if not that
+            of the address.
         json: Print one JSON object instead of a table.
 
     Raises:
         InvalidValueError: An argument is outside its rule.
+        NotFoundError: A PEM file does not exist.
         ServerError: The call failed.
     """
     # gRPC takes a moment to import, which --help does not wait for.
     from adaptiverec.serving.client import RecommenderClient
 
-    items = _split(history)
-    with RecommenderClient(server, model, timeout=timeout, version=version) as client:
-        answer = client.recommend(items, k)
+    items = _split("history", history)
+    with RecommenderClient(
+        server,
+        model,
+        timeout=timeout,
+        version=version,
+        label=label,
+        tls=tls,
+        tls_ca=tls_ca,
+        tls_certificate=tls_certificate,
+        tls_key=tls_key,
+        tls_server_name=tls_server_name,
+    ) as client:
+        answer = client.recommend(
+            items,
+            k,
+            exclude=_split("exclude", exclude) if exclude else (),
+            allow=_split("allow", allow) if allow else None,
+            exclude_history=exclude_history,
+        )
     if answer.unknown_items:
         verbs = (
             "is not in the model's catalogue and was"
@@ -63,26 +102,28 @@ def recommend(
             f"warning: {answer.unknown_items} of {len(items)} history items {verbs} "
             f"skipped. Received: {history}"
         )
+    if answer.fallback:
+        say("warning: the history tells nothing, so this is what is popular.")
     if json:
         print(_json(answer, model))
     else:
         _print_table(answer)
 
 
-def _split(history: str) -> list[str]:
-    text = _BLANK_AFTER_QUOTE.sub('"', history)
+def _split(name: str, ids: str) -> list[str]:
+    text = _BLANK_AFTER_QUOTE.sub('"', ids)
     try:
         rows = list(csv.reader([text], skipinitialspace=True, strict=True))
     except csv.Error as error:
         raise InvalidValueError(
-            "history must be item ids separated by commas, with ids that hold a comma "
-            f"in double quotes ({error}). Received: history={history!r}"
+            f"{name} must be item ids separated by commas, with ids that hold a comma "
+            f"in double quotes ({error}). Received: {name}={ids!r}"
         ) from error
     items = [item.strip() for row in rows for item in row]
     if not items or not all(items):
         raise InvalidValueError(
-            "history must be item ids separated by commas, none of them empty. "
-            f"Received: history={history!r}"
+            f"{name} must be item ids separated by commas, none of them empty. "
+            f"Received: {name}={ids!r}"
         )
     return items
 
@@ -96,6 +137,7 @@ def _json(answer: Recommendations, model: str) -> str:
         {
             "items": items,
             "unknown_items": answer.unknown_items,
+            "fallback": answer.fallback,
             "model": model,
             "version": answer.model_version,
         },

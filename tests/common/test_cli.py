@@ -21,13 +21,23 @@ from adaptiverec.model.evaluate import evaluate
 from adaptiverec.model.train import train
 from adaptiverec.pipeline import prepare
 from adaptiverec.serving.export import export
+from adaptiverec.serving.load_test import loadtest
 from adaptiverec.serving.recommend import recommend
 from adaptiverec.serving.server import serve
 
 README = Path(__file__).parents[2] / "README.md"
 FUNCTIONS = {
     function.__name__: function
-    for function in (prepare, train, evaluate, export, serve, recommend, demo)
+    for function in (
+        prepare,
+        train,
+        evaluate,
+        export,
+        serve,
+        recommend,
+        loadtest,
+        demo,
+    )
 }
 # Options of the commands, as scripts have them.
 COMMAND_LINES = {
@@ -40,6 +50,8 @@ COMMAND_LINES = {
     "export": "--run run --output models",
     "serve": "--model_name shop --model_base_path models --port 0",
     "recommend": "--server host:1 --model shop --history a,b -k 3 --json",
+    "loadtest": "--server host:1 --model shop --data data --clients 8 --seconds 3 "
+    "-k 3 --output report.json",
     "demo": "--output out --log log.csv",
 }
 
@@ -182,6 +194,18 @@ def test_options_have_no_other_names_than_these(name) -> None:
                 "history": "a,b",
                 "k": 3,
                 "json": True,
+            },
+        ),
+        (
+            "loadtest",
+            {
+                "server": "host:1",
+                "model": "shop",
+                "data": "data",
+                "clients": 8,
+                "seconds": 3.0,
+                "k": 3,
+                "output": "report.json",
             },
         ),
         ("demo", {"output": "out", "log": "log.csv"}),

@@ -112,7 +112,7 @@ def test_ragged_rows_are_for_servers_that_do_not_batch(predict, histories) -> No
 
 def test_our_client_asks_for_several_at_once(server, histories, expected) -> None:
     with RecommenderClient(server.address, timeout=60) as client:
-        answers = client.recommend_batch(histories)
+        answers = client.recommend_many(histories)
         alone = [client.recommend(each).items for each in histories]
     assert alone == [each.items for each in answers]
     assert [[item.encode() for item in each.items] for each in answers] == expected

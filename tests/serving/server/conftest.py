@@ -79,6 +79,7 @@ class Toy(tf.Module):
             ),
             "scores": tf.pad(tf.where(kept, best, 0.0), padding),
             "unknown_items": unknown,
+            "fallback": tf.zeros_like(unknown, tf.bool),
         }
 
     @tf.function(

@@ -31,7 +31,11 @@ def client(toy_server):
 
 def test_recommends(client):
     assert client.recommend(["a", "zz", "c"], k=2) == Recommendations(
-        items=["b", "d"], scores=[4.0, 2.0], unknown_items=1, model_version=7
+        items=["b", "d"],
+        scores=[4.0, 2.0],
+        unknown_items=1,
+        fallback=False,
+        model_version=7,
     )
     with pytest.raises(dataclasses.FrozenInstanceError):
         client.recommend(("a",)).items = []
@@ -45,15 +49,15 @@ def test_k_beyond_the_catalogue_gives_what_there_is(client):
 
 def test_a_batch_is_answered_row_by_row(client):
     histories = [["a"], ["b", "zz", "a", "zy"], ["c", "d"]]
-    answers = client.recommend_batch(histories, k=3)
+    answers = client.recommend_many(histories, k=3)
     assert answers == [client.recommend(history, k=3) for history in histories]
     assert [answer.unknown_items for answer in answers] == [0, 2, 0]
 
 
 def test_a_large_batch_passes_four_mebibytes(client):
     history = ["a", *(f"unknown-{n:0100}" for n in range(600))]
-    answers = client.recommend_batch(100 * [history], k=1)
-    assert answers == 100 * [Recommendations(["b"], [4.0], 600, 7)]
+    answers = client.recommend_many(100 * [history], k=1)
+    assert answers == 100 * [Recommendations(["b"], [4.0], 600, False, 7)]
 
 
 @pytest.mark.parametrize("k", [0, -1, 2**31, 1.5, True, "3", None])
@@ -63,24 +67,39 @@ def test_k_is_checked_before_any_call(k):
         client.recommend(["a"], k=k)
 
 
-@pytest.mark.parametrize("history", [[], "abc", b"abc", [""], ["a", 3], ["\udc80"]])
+@pytest.mark.parametrize("history", ["abc", b"abc", [""], ["a", 3], ["\udc80"]])
 def test_a_history_is_checked_before_any_call(history):
     client = RecommenderClient("127.0.0.1:1")
     with pytest.raises(InvalidValueError, match="Received: "):
         client.recommend(history)
     with pytest.raises(InvalidValueError, match="Received: "):
-        client.recommend_batch([["a"], history])
+        client.recommend_many([["a"], history])
 
 
 def test_a_batch_has_a_history():
     client = RecommenderClient("127.0.0.1:1")
     with pytest.raises(InvalidValueError, match=r"at least one history.*\[\]$"):
-        client.recommend_batch([])
+        client.recommend_many([])
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"server": ""}, {"model": ""}, {"timeout": 0}, {"version": -1}],
+    [
+        {"server": ""},
+        {"model": ""},
+        {"timeout": 0},
+        {"timeout": float("inf")},
+        {"version": -1},
+        {"label": ""},
+        {"label": "stable", "version": 1},
+        {"max_attempts": 0},
+        {"max_attempts": 6},
+        {"batch_size": 0},
+        {"in_flight": 0},
+        {"tls_ca": "ca.pem"},
+        {"tls": True, "tls_key": "key.pem"},
+        {"tls": True, "tls_certificate": "certificate.pem"},
+    ],
 )
 def test_arguments_outside_their_rules(arguments):
     with pytest.raises(InvalidValueError, match="Received: "):
@@ -99,7 +118,7 @@ def test_a_server_that_is_not_there():
     assert isinstance(caught.value, StageError)
     assert caught.value.code == "UNAVAILABLE"
     assert caught.value.server == address
-    message = "answer with recommendations. Received: UNAVAILABLE from " + address
+    message = "Is it running, at that address"
     assert message in str(caught.value)
 
 
@@ -110,7 +129,8 @@ def test_the_servers_refusal_is_told(toy_server, client):
     ):
         other.recommend(["a"])
     assert str(caught.value) == (
-        "The server must answer with recommendations. Received: NOT_FOUND from "
+        "The server must answer with recommendations. The model is named as the "
+        "server's --model_name names it. Received: NOT_FOUND from "
         f"{toy_server.address}: Servable not found for request: Latest(shop)"
     )
     with (
@@ -158,44 +178,59 @@ def test_the_request_is_what_the_signature_asks_for():
         received.append(request)
         # make_tensor_proto packs numbers into tensor_content, as a server may.
         scores, unknown = tf.constant([[0.5], [0.25]]), tf.constant([0, 1])
-        return answer_of(items=[["b"], ["c"]], scores=scores, unknown_items=unknown)
+        return answer_of(
+            items=[["b"], ["c"]],
+            scores=scores,
+            unknown_items=unknown,
+            fallback=tf.constant([True, False]),
+        )
 
     with (
         server_of(answer) as address,
         RecommenderClient(address, "shop", version=3, timeout=30) as client,
     ):
-        answers = client.recommend_batch([["a"], ["b", "\N{SNOWMAN}"]], k=4)
+        answers = client.recommend_many([["a"], ["b", "\N{SNOWMAN}"]], k=4)
     assert answers == [
-        Recommendations(["b"], [0.5], 0, 3),
-        Recommendations(["c"], [0.25], 1, 3),
+        Recommendations(["b"], [0.5], 0, True, 3),
+        Recommendations(["c"], [0.25], 1, False, 3),
     ]
     (request,) = received
     assert request.model_spec.name == "shop"
     assert request.model_spec.version.value == 3
     assert request.model_spec.signature_name == ""
     assert tf.make_ndarray(request.inputs["history"]).tolist() == [
-        [b"a", b""],
-        [b"b", "\N{SNOWMAN}".encode()],
+        # What a server that batches pads with, a row begins with.
+        [b"", b"", b"a"],
+        [b"", b"b", "\N{SNOWMAN}".encode()],
     ]
     k = tf.make_ndarray(request.inputs["k"])
     assert (k.dtype, k.tolist()) == ("int32", [4, 4])
-    assert list(request.output_filter) == ["items", "scores", "unknown_items"]
+    assert list(request.output_filter) == [
+        "items",
+        "scores",
+        "unknown_items",
+        "fallback",
+    ]
 
 
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (answer_of(items=[["b"]]), "it has no scores, unknown_items"),
+        (answer_of(items=[["b"]]), "it has no fallback, scores, unknown_items"),
         (
-            answer_of(items=["b"], scores=[0.5], unknown_items=[0]),
+            answer_of(items=["b"], scores=[0.5], unknown_items=[0], fallback=[False]),
             r"items has shape \[1\]",
         ),
         (
-            answer_of(items=[["b", "c"]], scores=[[0.5]], unknown_items=[0]),
+            answer_of(
+                items=[["b", "c"]], scores=[[0.5]], unknown_items=[0], fallback=[False]
+            ),
             "its outputs differ in length",
         ),
         (
-            answer_of(items=[[b"\xff"]], scores=[[0.5]], unknown_items=[0]),
+            answer_of(
+                items=[[b"\xff"]], scores=[[0.5]], unknown_items=[0], fallback=[False]
+            ),
             "can't decode byte 0xff",
         ),
     ],

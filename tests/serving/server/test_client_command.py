@@ -35,6 +35,7 @@ def test_prints_json(toy_server, capsys):
     assert json.loads(out) == {
         "items": [{"item": "c", "score": 3.0}, {"item": "d", "score": 2.0}],
         "unknown_items": 1,
+        "fallback": False,
         "model": "toy",
         "version": 7,
     }

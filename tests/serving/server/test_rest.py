@@ -146,8 +146,18 @@ class TestPredict:
         assert status == 200
         assert answer == {
             "predictions": [
-                {"items": ["b", "c"], "scores": [4.0, 3.0], "unknown_items": 1},
-                {"items": ["a", ""], "scores": [5.0, 0.0], "unknown_items": 0},
+                {
+                    "items": ["b", "c"],
+                    "scores": [4.0, 3.0],
+                    "unknown_items": 1,
+                    "fallback": False,
+                },
+                {
+                    "items": ["a", ""],
+                    "scores": [5.0, 0.0],
+                    "unknown_items": 0,
+                    "fallback": False,
+                },
             ]
         }
 
