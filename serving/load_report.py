@@ -120,32 +120,33 @@ def print_load_report(report: dict[str, Any]) -> None:
         "latencies in ms",
         highlight=False,
     )
-    total = _table("time")
+    table = _table()
     for part in report["windows"]:
-        _add_row(total, f"{part['start']:g} s", part)
-    total.add_section()
-    _add_row(total, "all", report["total"])
-    console.print(total)
+        _add_row(table, f"{part['start']:g}", part)
+    table.add_section()
+    _add_row(table, "all", report["total"])
+    console.print(table)
+    for code, count in report["total"]["errors"].items():
+        console.print(f"errors: {count:,} {code}", highlight=False)
     late = generator["late_ms"]
     text = f"; requests sent late by {late['p99']:.1f} ms at p99" if late else ""
     console.print(
-        f"the generator: {generator['processes']} processes, the busiest at "
+        f"the generator: {generator['processes']} process(es), the busiest at "
         f"{generator['busiest']:.0%} of a core{text}",
         highlight=False,
     )
 
 
-def _table(first: str) -> Table:
+def _table() -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column(first)
-    names = ["requests/s", *(f"p{p:g}" for p in PERCENTILES), "max"]
-    for name in ["requests", *names]:
-        table.add_column(name, justify="right")
-    for name in ("errors", "versions"):
-        table.add_column(name, overflow="fold")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    names = ["from s", "requests", "ok/s", *(f"p{p:g}" for p in PERCENTILES), "max"]
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("errors", justify="right", no_wrap=True)
+    table.add_column("versions")
     return table
 
 
@@ -155,8 +156,8 @@ def _add_row(table: Table, name: str, part: dict[str, Any]) -> None:
     table.add_row(
         name,
         f"{part['requests']:,}",
-        f"{part['requests_per_second']:,.1f}",
-        *(f"{latency[name]:.2f}" if latency else "" for name in names),
-        ", ".join(f"{count} {code}" for code, count in part["errors"].items()),
+        f"{part['requests_per_second']:,.0f}",
+        *(f"{latency[name]:.1f}" if latency else "" for name in names),
+        f"{sum(part['errors'].values()):,}",
         ", ".join(part["versions"]),
     )

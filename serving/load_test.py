@@ -148,11 +148,11 @@ def loadtest(
             f"processes={processes}, clients={clients}"
         )
     if output is not None:
-        check_output_is_free(Path(output))
         if Path(output).is_dir() or not Path(output).absolute().parent.is_dir():
             raise NotFoundError(
                 f"output must be a file, whose directory must exist. Received: {output}"
             )
+        check_output_is_free(Path(output))
 
     # gRPC takes a moment to import, which --help does not wait for.
     from adaptiverec.serving.client import RecommenderClient
