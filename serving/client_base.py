@@ -30,7 +30,7 @@ _HINTS = {
     "and only then?",
     "DEADLINE_EXCEEDED": "A longer timeout, or fewer histories in a request, may help.",
     "RESOURCE_EXHAUSTED": "It has more to do than it takes; ask less at once, or later.",
-    "NOT_FOUND": "The model is named as the server's --model_name names it.",
+    "NOT_FOUND": "Name and version must be those of a model that it serves.",
     "FAILED_PRECONDITION": "The model must be one that `adaptiverec export` wrote.",
     "UNIMPLEMENTED": "It must be TensorFlow Serving's gRPC port, not that of REST.",
     "OK": "The model must be one that `adaptiverec export` wrote.",

@@ -146,7 +146,7 @@ def _table() -> Table:
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("errors", justify="right", no_wrap=True)
-    table.add_column("versions")
+    table.add_column("version")
     return table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from adaptiverec.serving.async_client import AsyncRecommenderClient
 from adaptiverec.serving.client import RecommenderClient
+from adaptiverec.serving.recommend import recommend
 from adaptiverec.serving.server import ModelServer
 
 
@@ -148,3 +150,31 @@ def test_embeddings_multiply_to_scores(ask, artefact, catalogue) -> None:
     assert (unknown.known, known.known) == (False, True)
     assert set(unknown.vector) == {0.0}
     assert unknown.model_version == 1
+
+
+def test_the_command_has_filters(server, catalogue, capsys) -> None:
+    def printed(history: list[str], **options: Any) -> tuple[dict, str]:
+        recommend(
+            server=server.address,
+            history=",".join(history),
+            timeout=60,
+            json=True,
+            **{
+                name: ",".join(ids) for name, ids in options.items() if ids is not False
+            },
+            **{name: False for name, ids in options.items() if ids is False},
+        )
+        out, err = capsys.readouterr()
+        return json.loads(out), err
+
+    some = catalogue[2:8]
+    answer, err = printed(catalogue[3:5], allow=some, exclude=catalogue[6:8])
+    assert sorted(row["item"] for row in answer["items"]) == sorted(
+        [catalogue[2], catalogue[5]]
+    )
+    assert (answer["fallback"], err) == (False, "")
+    answer, _ = printed(catalogue[3:5], allow=some, exclude_history=False)
+    assert sorted(row["item"] for row in answer["items"]) == sorted(some)
+    answer, err = printed(["?"])
+    assert answer["fallback"]
+    assert "warning: the history tells nothing, so this is what is popular.\n" in err

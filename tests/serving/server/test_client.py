@@ -129,8 +129,8 @@ def test_the_servers_refusal_is_told(toy_server, client):
     ):
         other.recommend(["a"])
     assert str(caught.value) == (
-        "The server must answer with recommendations. The model is named as the "
-        "server's --model_name names it. Received: NOT_FOUND from "
+        "The server must answer with recommendations. Name and version must "
+        "be those of a model that it serves. Received: NOT_FOUND from "
         f"{toy_server.address}: Servable not found for request: Latest(shop)"
     )
     with (
@@ -266,11 +266,18 @@ def test_the_timeout_holds():
 
 def test_a_call_imports_neither_tensorflow_nor_keras(toy_server):
     code = (
-        "import sys\n"
-        "from adaptiverec.serving.client import RecommenderClient\n"
+        "import asyncio, sys\n"
+        "from adaptiverec.serving import AsyncRecommenderClient, RecommenderClient\n"
+        "import adaptiverec.serving.load_histories\n"
+        "import adaptiverec.serving.load_worker\n"
         "with RecommenderClient(sys.argv[1], 'toy', timeout=30) as client:\n"
         "    print(*client.recommend(['a'], k=2).items)\n"
-        "print({'tensorflow', 'keras', 'numpy', 'rich'} & set(sys.modules))\n"
+        "async def ask():\n"
+        "    async with AsyncRecommenderClient(sys.argv[1], 'toy', timeout=30) as client:\n"
+        "        print(*(await client.recommend(['a'], k=2)).items)\n"
+        "asyncio.run(ask())\n"
+        "heavy = {'tensorflow', 'keras', 'numpy', 'rich', 'apache_beam', 'pyarrow'}\n"
+        "print(heavy & set(sys.modules))\n"
     )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code, toy_server.address],
@@ -278,4 +285,4 @@ def test_a_call_imports_neither_tensorflow_nor_keras(toy_server):
         capture_output=True,
         text=True,
     )
-    assert done.stdout == "b c\nset()\n"
+    assert done.stdout == "b c\nb c\nset()\n"
