@@ -51,7 +51,7 @@ def summarize(samples: Samples, seconds: float, window: float) -> dict[str, Any]
         window: How long each window is; the last one may be shorter.
 
     Returns:
-        ``total`` and ``windows``, for JSON.
+        ``total``, ``messages`` (one of each status) and ``windows``, for JSON.
     """
     count = max(1, math.ceil(round(seconds / window, 6)))
     due: list[list[int]] = [[] for _ in range(count)]
@@ -69,7 +69,11 @@ def summarize(samples: Samples, seconds: float, window: float) -> dict[str, Any]
         part = _part(samples, due[number], answers[number], length)
         windows.append({"start": round(start, 6), **part})
     total = _part(samples, range(len(samples.due)), sum(answers), seconds)
-    return {"total": total, "windows": windows}
+    messages = {
+        _CODES.get(code, str(code)): samples.messages[code]
+        for code in sorted(samples.messages)
+    }
+    return {"total": total, "messages": messages, "windows": windows}
 
 
 def _part(
@@ -127,7 +131,9 @@ def print_load_report(report: dict[str, Any]) -> None:
     _add_row(table, "all", report["total"])
     console.print(table)
     for code, count in report["total"]["errors"].items():
-        console.print(f"errors: {count:,} {code}", highlight=False)
+        message = report["messages"].get(code, "")
+        # Not markup, whatever a server says.
+        console.print(f"{count:,} {code}, such as: {message}", markup=False)
     late = generator["late_ms"]
     text = f"; requests sent late by {late['p99']:.1f} ms at p99" if late else ""
     console.print(
@@ -157,7 +163,11 @@ def _add_row(table: Table, name: str, part: dict[str, Any]) -> None:
         name,
         f"{part['requests']:,}",
         f"{part['requests_per_second']:,.0f}",
-        *(f"{latency[name]:.1f}" if latency else "" for name in names),
+        *(_shown(latency[name]) if latency else "" for name in names),
         f"{sum(part['errors'].values()):,}",
         ", ".join(part["versions"]),
     )
+
+
+def _shown(milliseconds: float) -> str:
+    return f"{milliseconds:.1f}" if milliseconds < 1000 else f"{milliseconds:,.0f}"

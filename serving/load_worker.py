@@ -65,6 +65,7 @@ class Samples:
         late: Seconds from then until it was sent; 0 in the closed loop.
         code: Its gRPC status.
         version: The version of the model that answered, or 0.
+        messages: What the server said with each status, the first time.
         processor_seconds: What the process used, warm-up included.
     """
 
@@ -73,6 +74,7 @@ class Samples:
     late: array.array[float] = field(default_factory=lambda: array.array("d"))
     code: array.array[int] = field(default_factory=lambda: array.array("b"))
     version: array.array[int] = field(default_factory=lambda: array.array("q"))
+    messages: dict[int, str] = field(default_factory=dict)
     processor_seconds: float = 0.0
 
     def add(
@@ -93,6 +95,7 @@ class Samples:
         self.late += other.late
         self.code += other.code
         self.version += other.version
+        self.messages = {**other.messages, **self.messages}
         self.processor_seconds += other.processor_seconds
 
 
@@ -147,6 +150,7 @@ def _closed_loop(predict: Callable[..., Any], plan: Plan, begin: float) -> Sampl
                 version = response.model_spec.version.value
             except grpc.RpcError as error:
                 code = error.code().value[0]
+                samples.messages.setdefault(code, error.details() or "")
             latency = time.monotonic() - zero - sent
             samples.add(sent, latency, 0.0, code, version)
             place += 1
@@ -172,14 +176,21 @@ def _open_loop(predict: Any, plan: Plan, begin: float) -> Samples:
     zero = begin + plan.warm_up
     generator = random.Random(plan.seed)
     samples = Samples()
+    lock = threading.Lock()
     under_way = threading.Semaphore(0)
     count = 0
 
     def answered(future: Any, due: float, sent: float) -> None:
         now = time.monotonic() - zero
         code = future.code().value[0]
-        version = future.result().model_spec.version.value if code == OK else 0
-        samples.add(due, now - due, sent - due, code, version)
+        if code == OK:
+            version = future.result().model_spec.version.value
+        else:
+            version = 0
+            samples.messages.setdefault(code, future.details() or "")
+        # Called by gRPC's thread or, of what has been answered already, by this one.
+        with lock:
+            samples.add(due, now - due, sent - due, code, version)
         under_way.release()
 
     due = begin - zero

@@ -208,7 +208,9 @@ def test_failures_are_counted_by_status(capsys) -> None:
     # None is sent again: every second one fails.
     assert abs(failed - total["requests"] / 2) <= 2
     print_load_report(report)
-    assert "RESOURCE_EXHAUSTED" in capsys.readouterr().out
+    assert report["messages"] == {"RESOURCE_EXHAUSTED": "on purpose"}
+    out = capsys.readouterr().out
+    assert f"{failed:,} RESOURCE_EXHAUSTED, such as: on purpose" in out
 
 
 @pytest.mark.parametrize(
