@@ -25,6 +25,7 @@ from adaptiverec.common.errors import AdaptiveRecError, NotFoundError
 from adaptiverec.model.evaluate import evaluate, print_report
 from adaptiverec.model.train import train
 from adaptiverec.pipeline import prepare
+from adaptiverec.serving.batch_recommend import batch_recommend
 from adaptiverec.serving.export import export
 from adaptiverec.serving.load_test import loadtest
 from adaptiverec.serving.recommend import recommend
@@ -151,6 +152,7 @@ def _build_app() -> App:
         app.command(with_file)
     app.command(_command(evaluate, print_report, needs_tensorflow=True))
     app.command(_command(export, needs_tensorflow=True))
+    app.command(_command(batch_recommend, needs_tensorflow=True))
     # TensorFlow Serving's flags are written with underscores.
     serve_app = App(
         name="serve", default_parameter=Parameter(name_transform=lambda name: name)

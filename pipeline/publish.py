@@ -39,9 +39,10 @@ _OUT_OF_ROOM = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 # The order in which files are moved to their place, where it matters.
 _RANK = {METADATA: 0, MARKER: 2}
+# What `prepare` and `batch-recommend` write.
 _PUBLISHED = re.compile(
     "|".join(map(re.escape, (METADATA, VOCABULARY, POPULARITY, REPORT)))
-    + rf"|sequences-[^/]*|{re.escape(REJECTED_DIRECTORY)}/[^/]*"
+    + rf"|(sequences|recommendations)-[^/]*|{re.escape(REJECTED_DIRECTORY)}/[^/]*"
 )
 
 

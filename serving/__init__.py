@@ -1,7 +1,8 @@
 """Export, server and client.
 
-`export`, `serve`, `recommend` and `loadtest` import TensorFlow or gRPC when they are
-called, the clients when they are first used; these never import TensorFlow.
+`export`, `serve`, `recommend`, `loadtest` and `batch_recommend` import TensorFlow, gRPC or
+Beam when they are called, the clients when they are first used; these never import
+TensorFlow.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from adaptiverec.serving.batch_recommend import batch_recommend
 from adaptiverec.serving.export import export
 from adaptiverec.serving.load_test import loadtest
 from adaptiverec.serving.recommend import recommend
@@ -18,6 +20,7 @@ __all__ = [
     "AsyncRecommenderClient",
     "ModelServer",
     "RecommenderClient",
+    "batch_recommend",
     "export",
     "loadtest",
     "recommend",

@@ -20,6 +20,7 @@ from adaptiverec.common.demo import demo
 from adaptiverec.model.evaluate import evaluate
 from adaptiverec.model.train import train
 from adaptiverec.pipeline import prepare
+from adaptiverec.serving.batch_recommend import batch_recommend
 from adaptiverec.serving.export import export
 from adaptiverec.serving.load_test import loadtest
 from adaptiverec.serving.recommend import recommend
@@ -27,12 +28,13 @@ from adaptiverec.serving.server import serve
 
 README = Path(__file__).parents[2] / "README.md"
 FUNCTIONS = {
-    function.__name__: function
+    function.__name__.replace("_", "-"): function
     for function in (
         prepare,
         train,
         evaluate,
         export,
+        batch_recommend,
         serve,
         recommend,
         loadtest,
@@ -48,6 +50,8 @@ COMMAND_LINES = {
     "--objective none --views su --seed 7",
     "evaluate": "--run run --data data --output report.json",
     "export": "--run run --output models",
+    "batch-recommend": "--model models --data data --output out -k 3 --format tfrecord "
+    "--no-exclude-history --allow-file allow.txt",
     "serve": "--model_name shop --model_base_path models --port 0",
     "recommend": "--server host:1 --model shop --history a,b -k 3 --json",
     "loadtest": "--server host:1 --model shop --data data --clients 8 --seconds 3 "
@@ -185,6 +189,18 @@ def test_options_have_no_other_names_than_these(name) -> None:
         ),
         ("evaluate", {"run": "run", "data": "data", "output": "report.json"}),
         ("export", {"run": "run", "output": "models"}),
+        (
+            "batch-recommend",
+            {
+                "model": "models",
+                "data": "data",
+                "output": "out",
+                "k": 3,
+                "format": "tfrecord",
+                "exclude_history": False,
+                "allow_file": "allow.txt",
+            },
+        ),
         ("serve", {"model_name": "shop", "model_base_path": "models", "port": 0}),
         (
             "recommend",
