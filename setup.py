@@ -61,7 +61,7 @@ setup(
     packages=[f"adaptiverec.{name}" for name in PACKAGES],
     package_dir={f"adaptiverec.{name}": name for name in PACKAGES},
     package_data={
-        f"adaptiverec.{name}": ["py.typed", "*.j2", "*.proto", "*.pyi"]
+        f"adaptiverec.{name}": ["py.typed", "*.j2", "*.proto", "*.pyi", "deploy/*"]
         for name in PACKAGES
     },
     install_requires=BASE,

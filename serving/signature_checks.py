@@ -34,9 +34,11 @@ def check_rows(name: str, value: tf.Tensor, num_rows: tf.Tensor) -> tf.Operation
 
 def check_lengths(name: str, lengths: tf.Tensor, values: tf.Tensor) -> tf.Operation:
     """Checks that the lengths of rows, int64 `[batch]`, add up to the values."""
+    total = tf.size(values, tf.int64)
     return _check(
-        tf.reduce_all(lengths >= 0)
-        & (tf.reduce_sum(lengths) == tf.size(values, tf.int64)),
+        # None is above the total either, or their sum might overflow to it.
+        tf.reduce_all((lengths >= 0) & (lengths <= total))
+        & (tf.reduce_sum(lengths) == total),
         [
             f"{name}_lengths must not be negative and must add up to the number of "
             f"{name}_values. Received:",

@@ -613,7 +613,12 @@ def test_the_wheel_has_the_packages_and_nothing_else(wheel) -> None:
             for path in (ROOT / folder).iterdir()
             if path.suffix in (".py", ".pyi", ".proto", ".typed", ".j2")
         }
+    expected_files |= {
+        f"adaptiverec/serving/deploy/{path.name}"
+        for path in (ROOT / "serving" / "deploy").iterdir()
+    }
     assert code == expected_files
+    assert "adaptiverec/serving/deploy/models.config" in code
     assert "adaptiverec/serving/predict.proto" in code
     for folder in ("common", "pipeline", "model", "serving"):
         assert f"adaptiverec/{folder}/py.typed" in code

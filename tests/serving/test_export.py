@@ -353,6 +353,34 @@ def test_the_graph_has_stock_operations_alone(meta_graph) -> None:
     assert operations - names <= registered
 
 
+# The operations with which models have been asked in the runtimes of TensorFlow 2.14.1 and
+# 2.20.0, that of the stock image. Try them there before adding to these.
+TRIED = """
+AddV2 All Any Assert AssignVariableOp BatchMatMulV2 BiasAdd BroadcastTo Cast ConcatV2 Const
+Cumsum DisableCopyOnRead Equal Erfc ExpandDims Fill FloorDiv FloorMod GatherNd GatherV2
+Greater GreaterEqual HashTableV2 Identity If InitializeTableFromTextFileV2 Less LessEqual
+LogicalAnd LogicalNot LogicalOr LookupTableFindV2 LowerBound MatMul Max Maximum Mean
+MergeV2Checkpoints Minimum Mul Neg NoOp NotEqual Pack ParseExampleV2 Placeholder
+PlaceholderWithDefault Prod Range ReadVariableOp Reshape ResourceGather RestoreV2 Rsqrt
+SaveV2 ScatterNd Select SelectV2 Shape ShardedFilename Size Softmax Split Square Squeeze
+StatefulPartitionedCall StatelessWhile StaticRegexFullMatch StridedSlice StringJoin
+StringLower StringStrip Sub Sum TensorScatterUpdate Tile TopKV2 Transpose
+UnsortedSegmentSum UpperBound VarHandleOp VarIsInitializedOp Where
+"""
+
+
+def test_older_runtimes_can_read_the_graph(meta_graph) -> None:
+    functions = meta_graph.graph_def.library.function
+    nodes = list(meta_graph.graph_def.node)
+    nodes += [node for function in functions for node in function.node_def]
+    names = {function.signature.name for function in functions}
+    assert {node.op for node in nodes} - names <= set(TRIED.split())
+    # An attribute that an older runtime does not know is fine at its default alone.
+    assert meta_graph.meta_info_def.stripped_default_attrs
+    # TensorFlow 2.14 reads graphs that ask for a version up to 1575.
+    assert meta_graph.graph_def.versions.min_consumer <= 1575
+
+
 def test_it_answers_elsewhere_in_a_process_that_has_tensorflow_alone(
     version, run_path, prepared_path, tmp_path, ask, vocabulary
 ) -> None:

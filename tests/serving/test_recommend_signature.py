@@ -286,7 +286,11 @@ def test_a_single_ragged_row_of_a_filter_is_for_all(module) -> None:
         assert {item for item in row if item} == {i.encode() for i in ITEMS[20:23]}
 
 
-@pytest.mark.parametrize("lengths", [[1, 1], [4, -1], [2, 2], [2**62, 3]])
+# Adds up to 3 in 64 bits.
+OVERFLOW = [2**62, 2**62, 2**62, 2**62 + 3]
+
+
+@pytest.mark.parametrize("lengths", [[1, 1], [4, -1], [2, 2], [2**62, 3], OVERFLOW])
 def test_lengths_that_do_not_add_up_are_refused(module, lengths) -> None:
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         ragged(

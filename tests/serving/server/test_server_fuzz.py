@@ -224,9 +224,103 @@ def test_k_and_histories_at_their_ends(stubs, history, k):
         assert code == grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_a_long_history(stubs):
-    history = [[b"item-%d" % (n % 100) for n in range(100_000)]]
-    assert_survives(stubs, recommend(history, k=np.array([5], np.int32)))
+LONG = [b"item-%d" % (n % 100) for n in range(100_000)]
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        LONG,
+        [b"nobody's"] * 100_000,
+        [b""] * 99_999 + [b"item-1"],
+        [b"\xff" * (n % 7) for n in range(100_000)],
+        [b"%d" % n for n in range(100_000)],
+    ],
+    ids=["known", "unknown", "padding", "not UTF-8", "all different"],
+)
+def test_a_long_history(stubs, history):
+    for k in (5, 2**31 - 1):
+        request = recommend([history], k=np.array([k], np.int32))
+        assert code_of(stubs, request) == grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize("alias", ["exclude", "allow"])
+def test_long_lists_of_items(stubs, alias):
+    lists = np.array([LONG], object)
+    request = recommend([[b"item-1"]], k=np.array([5], np.int32), **{alias: lists})
+    assert code_of(stubs, request) == grpc.StatusCode.OK
+
+
+def test_a_long_history_of_every_signature(stubs, signatures):
+    """Also where it makes no sense: to be refused, then, and not to be fatal."""
+    long = np.array(LONG, object)
+    for name, signature in signatures.items():
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = "toy"
+        request.model_spec.signature_name = name
+        for alias, info in signature.inputs.items():
+            rank = len(info.tensor_shape.dim)
+            shape = (1,) * (rank - 1) + (-1,)
+            if info.dtype == types_pb2.DT_STRING:
+                value = long.reshape(shape)
+            elif info.dtype == types_pb2.DT_BOOL:
+                value = np.ones([1], bool)
+            else:
+                dtype = tf.dtypes.as_dtype(info.dtype).as_numpy_dtype
+                lengths = alias.endswith("_lengths")
+                value = np.array([len(long) if lengths else 5], dtype)
+            request.inputs[alias].CopyFrom(tf.make_tensor_proto(value, info.dtype))
+        assert_survives(stubs, request)
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        [-1],
+        [-(2**63)],
+        [2**63 - 1],
+        [2**62, 2**62, 2**62, 2**62 + 2],
+        [2**31, -(2**31) + 2],
+        [3, -1],
+        [1],
+        [],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("alias", ["history", "exclude", "allow"])
+def test_lengths_that_do_not_add_up(stubs, alias, lengths):
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "toy"
+    request.model_spec.signature_name = "recommend_ragged"
+    inputs = {
+        "history_values": np.array([b"item-1", b"item-2"], object),
+        "history_lengths": np.array([2], np.int64),
+    }
+    inputs[f"{alias}_values"] = np.array([b"item-1", b"item-2"], object)
+    inputs[f"{alias}_lengths"] = np.array(lengths, np.int64)
+    for name, value in inputs.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    code = code_of(stubs, request)
+    # Some of these add up to 2, below zero or beyond 64 bits.
+    assert code in ALLOWED - {grpc.StatusCode.OK}
+
+
+def test_examples_that_are_none(stubs):
+    """Classify takes any protos; what they hold is the model's to refuse."""
+    request = classification_pb2.ClassificationRequest()
+    request.model_spec.name = "toy"
+    request.model_spec.signature_name = "classify"
+    features = request.input.example_list.examples.add().features.feature
+    for fill in (
+        lambda feature: feature.bytes_list.value.extend(LONG),
+        lambda feature: feature.bytes_list.value.append(b"\xff\xfe"),
+        lambda feature: feature.float_list.value.append(math.nan),
+        lambda feature: feature.int64_list.value.append(-(2**63)),
+        lambda feature: None,
+    ):
+        features["history"].Clear()
+        fill(features["history"])
+        assert_survives(stubs, request, "Classify")
 
 
 def test_many_rows(stubs):
@@ -245,8 +339,48 @@ def test_huge_shapes_of_nothing(stubs, signatures):
             assert_survives(stubs, request)
 
 
-def test_configurations(stubs):
+NAMES = [
+    "../toy",
+    "toy/../toy",
+    "toy/1",
+    "/etc",
+    "..",
+    "toy\0",
+    "\u202etoy",
+    "x" * 10**5,
+]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
+def test_names_that_are_paths(stubs, name):
+    """A name is looked up among the names of models and labels, and nowhere else."""
+    for field in ("name", "version_label", "signature_name"):
+        request = recommend([[b"item-1"]])
+        setattr(request.model_spec, field, name)
+        code = code_of(stubs, request)
+        expected = {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION}
+        if field == "version_label":
+            expected.add(grpc.StatusCode.INVALID_ARGUMENT)
+        assert code in expected
+    status = get_model_status_pb2.GetModelStatusRequest()
+    status.model_spec.name = name
+    assert code_of(stubs, status, "GetModelStatus", "models") == (
+        grpc.StatusCode.NOT_FOUND
+    )
+
+
+@pytest.mark.parametrize("version", [-1, 0, 2, 2**31, 2**63 - 1, -(2**63)])
+def test_versions_that_are_not_there(stubs, version):
+    request = recommend([[b"item-1"]])
+    request.model_spec.version.value = version
+    assert code_of(stubs, request) == grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize("path", ["../../etc", "etc", "", "\0", "s3://nobody/x"])
+def test_configurations(stubs, path):
     request = model_management_pb2.ReloadConfigRequest()
-    request.config.model_config_list.config.add(name="toy", base_path="../../etc")
+    request.config.model_config_list.config.add(name="toy", base_path=path)
     code = code_of(stubs, request, "HandleReloadConfigRequest", "models")
     assert code == grpc.StatusCode.INVALID_ARGUMENT
+    # And the model is served as before.
+    assert code_of(stubs, recommend([[b"item-1"]])) == grpc.StatusCode.OK
