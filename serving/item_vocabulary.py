@@ -28,6 +28,7 @@ class ItemVocabulary(tf.Module):
         super().__init__(name="vocabulary")
         self._trim = trim
         self._lowercase = lowercase
+        lines = Path(path).read_bytes().split(b"\n")[:-1]
         self._line_of_item = tf.lookup.StaticHashTable(
             tf.lookup.TextFileInitializer(
                 path,
@@ -35,11 +36,12 @@ class ItemVocabulary(tf.Module):
                 tf.lookup.TextFileIndex.WHOLE_LINE,
                 tf.int64,
                 tf.lookup.TextFileIndex.LINE_NUMBER,
+                # A file with fewer lines, being copied or cut off, is then not loaded.
+                vocab_size=len(lines),
             ),
             # Padding and unknown items have the dense id 0.
             default_value=-1,
         )
-        lines = Path(path).read_bytes().split(b"\n")[:-1]
         self._items = tf.Variable([b"", *lines], trainable=False, name="items")
 
     def normalize(self, items: tf.Tensor) -> tf.Tensor:
