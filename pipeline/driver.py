@@ -9,16 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions
 
-from adaptiverec.common.errors import InvalidValueError
-from adaptiverec.common.files import sha256_of_bytes
 from adaptiverec.common.progress import say, steps
 from adaptiverec.pipeline import contract, progress_hook
 from adaptiverec.pipeline.base_vocabulary import read_base_vocabulary
-from adaptiverec.pipeline.file_parts import FilePart
 from adaptiverec.pipeline.find_core import BASE_VOCABULARY
 from adaptiverec.pipeline.graph import build
 from adaptiverec.pipeline.input_files import InputFile, find_files, split_into_ranges
@@ -27,11 +22,17 @@ from adaptiverec.pipeline.memory import keep_for_reuse
 from adaptiverec.pipeline.metadata import make_metadata
 from adaptiverec.pipeline.options import PrepareOptions
 from adaptiverec.pipeline.output_files import Places
-from adaptiverec.pipeline.publish import is_remote, staged_output, write_file
+from adaptiverec.pipeline.publish import (
+    is_remote,
+    staged_output,
+    write_file,
+    write_last,
+)
 from adaptiverec.pipeline.report_details import report_details
 from adaptiverec.pipeline.runner import (
     beam_pipeline_options,
     is_local,
+    new_pipeline,
     quiet_beam,
     run_to_the_end,
 )
@@ -78,10 +79,11 @@ def run_job(
         use_all_cores=text_bytes > _BLOCKS_FOR_THREADS * block_bytes,
     )
     parts = [part for file in files for part in split_into_ranges(file, block_bytes)]
-    if is_local(beam_options):
+    local = is_local(beam_options)
+    if local:
         keep_for_reuse()
     if spill is None:
-        spill = is_local(beam_options)
+        spill = local
     with (
         staged_output(options.output) as places,
         _spill_directory(places, spill=spill) as directory,
@@ -96,20 +98,18 @@ def run_job(
         if base is not None:
             write_file(places, f".work/{BASE_VOCABULARY}", base.text)
         with steps() as shown, progress_hook.listening(shown):
-            if is_local(beam_options):
+            if local:
                 shown.start("Reading", sum(part.stored_bytes for part in parts))
                 shown.start("Sorting", num_partitions)
                 shown.start("Writing", num_partitions)
-            _run(beam_options, job, parts)
+            pipeline = new_pipeline(beam_options)
+            build(pipeline, job, parts)
+            run_to_the_end(pipeline, local=local, output=options.output)
         summary = _read_summary(places)
         metadata = make_metadata(summary, options, files, base)
         if options.report:
             write_file(places, contract.REPORT, _report(metadata, summary, places))
-        # Paths may hold bytes that are not UTF-8, which Python has as surrogates.
-        text = json.dumps(metadata, indent=2, ensure_ascii=False) + "\n"
-        data = text.encode("utf-8", "backslashreplace")
-        write_file(places, contract.METADATA, data)
-        write_file(places, contract.MARKER, (sha256_of_bytes(data) + "\n").encode())
+        write_last(places, metadata)
     _say_summary(metadata, time.monotonic() - begin)
     return metadata
 
@@ -125,18 +125,6 @@ def _report(metadata: dict[str, Any], summary: dict[str, Any], places: Places) -
 
     page = render_report(metadata, report_details(summary, places))
     return page.encode("utf-8", "backslashreplace")
-
-
-def _run(options: PipelineOptions, job: Job, parts: list[FilePart]) -> None:
-    try:
-        pipeline = beam.Pipeline(options=options)
-    except ValueError as error:
-        # What a runner cannot do without, such as a project.
-        raise InvalidValueError(
-            f"`beam_options` must be complete for their runner. Received: {error}"
-        ) from error
-    build(pipeline, job, parts)
-    run_to_the_end(pipeline, local=is_local(options), output=job.options.output)
 
 
 @contextmanager

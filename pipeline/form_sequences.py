@@ -100,11 +100,13 @@ def _by_hash(ids: pa.Array) -> tuple[pa.Array, np.ndarray, np.ndarray]:
     """The ids by hash, then bytes; their hashes; and the rank of each, int32 [n]."""
     hashes = hashing.hash_strings(ids)
     order = np.argsort(hashes, kind="stable")
-    if (hashes[order][1:] == hashes[order][:-1]).any():
+    ascending = hashes[order]
+    if (ascending[1:] == ascending[:-1]).any():
+        # Equal hashes change places with each other alone.
         order = np.lexsort((ranks_by_bytes(ids), hashes))
     rank = np.empty(len(ids), np.int32)
     rank[order] = np.arange(len(ids), dtype=np.int32)
-    return ids.take(pa.array(order)), hashes[order], rank
+    return ids.take(pa.array(order)), ascending, rank
 
 
 def _columns(table: pa.Table) -> dict[str, pa.Array]:

@@ -9,18 +9,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import glob
+import json
 import os
 import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
 from adaptiverec.common.errors import OutputError, OutputExistsError
-from adaptiverec.common.files import staged_directory
+from adaptiverec.common.files import sha256_of_bytes, staged_directory
 from adaptiverec.common.progress import say
 from adaptiverec.pipeline.contract import (
     MARKER,
@@ -32,7 +34,7 @@ from adaptiverec.pipeline.contract import (
 )
 from adaptiverec.pipeline.output_files import Places, create_whole
 
-__all__ = ["is_remote", "out_of_room", "staged_output", "write_file"]
+__all__ = ["is_remote", "out_of_room", "staged_output", "write_file", "write_last"]
 
 # What a full disk, a quota, and a limit on the size of files say.
 _OUT_OF_ROOM = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)))
@@ -114,6 +116,15 @@ def write_file(places: Places, name: str, data: bytes) -> None:
     """Writes one of the files to publish."""
     with create_whole(places, name) as file:
         file.write(data)
+
+
+def write_last(places: Places, metadata: dict[str, Any]) -> None:
+    """Writes what makes an output whole: its metadata, and then the marker."""
+    # Paths may hold bytes that are not UTF-8, which Python has as surrogates.
+    text = json.dumps(metadata, indent=2, ensure_ascii=False) + "\n"
+    data = text.encode("utf-8", "backslashreplace")
+    write_file(places, METADATA, data)
+    write_file(places, MARKER, (sha256_of_bytes(data) + "\n").encode())
 
 
 def _mention_leftovers(path: Path) -> None:

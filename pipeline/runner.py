@@ -24,7 +24,13 @@ from adaptiverec.common.progress import say
 from adaptiverec.pipeline.prompt_bundles import prompt_bundles
 from adaptiverec.pipeline.publish import out_of_room
 
-__all__ = ["beam_pipeline_options", "is_local", "quiet_beam", "run_to_the_end"]
+__all__ = [
+    "beam_pipeline_options",
+    "is_local",
+    "new_pipeline",
+    "quiet_beam",
+    "run_to_the_end",
+]
 
 # Named explicitly: what Beam calls DirectRunner first tries to download another runner.
 _LOCAL = "FnApiRunner"
@@ -134,6 +140,21 @@ def quiet_beam() -> None:
     logger = logging.getLogger("apache_beam")
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.WARNING)
+
+
+def new_pipeline(options: PipelineOptions) -> beam.Pipeline:
+    """An empty pipeline.
+
+    Raises:
+        InvalidValueError: The runner cannot do without a flag that is not given.
+    """
+    try:
+        return beam.Pipeline(options=options)
+    except ValueError as error:
+        # What a runner cannot do without, such as a project.
+        raise InvalidValueError(
+            f"`beam_options` must be complete for their runner. Received: {error}"
+        ) from error
 
 
 def run_to_the_end(pipeline: beam.Pipeline, *, local: bool, output: str) -> None:

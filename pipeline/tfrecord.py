@@ -6,10 +6,15 @@ bytes, the data, and the masked CRC-32C of the data.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import google_crc32c
 import numpy as np
 
-__all__ = ["FOOTER_BYTES", "HEADER_BYTES", "fill_frames"]
+__all__ = ["FOOTER_BYTES", "HEADER_BYTES", "Checksums", "fill_frames", "masked"]
+
+# One, or uint64 of any shape.
+Checksums = TypeVar("Checksums", int, np.ndarray)
 
 _LENGTH_BYTES = 8
 FOOTER_BYTES = 4
@@ -40,6 +45,11 @@ def fill_frames(
     return buffer.data
 
 
+def masked(crcs: Checksums) -> Checksums:
+    """CRC-32Cs as the format has them, so that one over others is not a weak one."""
+    return (((crcs >> 15) | (crcs << 17)) + _MASK_DELTA) & 0xFFFFFFFF
+
+
 def _headers(lengths: np.ndarray) -> np.ndarray:
     """Lengths and their checksums, uint8 of shape [n, HEADER_BYTES]."""
     encoded = lengths.astype("<u8").view(np.uint8)
@@ -54,10 +64,8 @@ def _masked_crcs(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.n
     # the loop is: the interpreter runs it for one thread at a time.
     crc32c, parts = google_crc32c.value, data.tobytes()
     bounds = zip(starts.tolist(), ends.tolist(), strict=True)
-    crcs = np.array([crc32c(parts[start:end]) for start, end in bounds], np.uint32)
-    rotated = (crcs >> np.uint32(15)) | (crcs << np.uint32(17))
-    masked = rotated + np.uint32(_MASK_DELTA)
-    return masked.astype("<u4").view(np.uint8).reshape(-1, FOOTER_BYTES)
+    crcs = np.array([crc32c(parts[start:end]) for start, end in bounds], np.uint64)
+    return masked(crcs).astype("<u4").view(np.uint8).reshape(-1, FOOTER_BYTES)
 
 
 def _put(buffer: np.ndarray, positions: np.ndarray, parts: np.ndarray) -> None:

@@ -8,26 +8,23 @@ import time
 from importlib.metadata import version
 from typing import Any
 
-import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions
 
-from adaptiverec.common.errors import InvalidValueError, StageError
-from adaptiverec.common.files import sha256_of_bytes
+from adaptiverec.common.errors import StageError
 from adaptiverec.common.progress import say, steps
-from adaptiverec.pipeline import contract as data_contract
 from adaptiverec.pipeline import progress_hook
 from adaptiverec.pipeline.output_files import Places
-from adaptiverec.pipeline.publish import staged_output, write_file
+from adaptiverec.pipeline.publish import staged_output, write_last
 from adaptiverec.pipeline.runner import (
     beam_pipeline_options,
     is_local,
+    new_pipeline,
     quiet_beam,
     run_to_the_end,
 )
 from adaptiverec.serving.batch_contract import SCHEMA_VERSION
 from adaptiverec.serving.batch_options import BatchOptions
-from adaptiverec.serving.batch_plan import ShardPlan, plan_shards
+from adaptiverec.serving.batch_plan import plan_shards
 from adaptiverec.serving.batch_sources import (
     IdList,
     ModelSource,
@@ -67,6 +64,7 @@ def run_batch_job(options: BatchOptions) -> dict[str, Any]:
     beam_options = beam_pipeline_options(
         options.beam_options, use_all_cores=len(plans) > 1
     )
+    local = is_local(beam_options)
     with staged_output(options.output) as places:
         job = BatchJob(
             options=options,
@@ -79,29 +77,15 @@ def run_batch_job(options: BatchOptions) -> dict[str, Any]:
             num_shards=len(plans),
         )
         with steps() as shown, progress_hook.listening(shown):
-            if is_local(beam_options):
+            if local:
                 shown.start("Recommending", data.metadata["num_users"])
-            _run(beam_options, job, plans)
+            pipeline = new_pipeline(beam_options)
+            build(pipeline, job, plans)
+            run_to_the_end(pipeline, local=local, output=options.output)
         metadata = _metadata(options, model, data, lists, _read_shards(places, data))
-        text = json.dumps(metadata, indent=2, ensure_ascii=False) + "\n"
-        content = text.encode("utf-8", "backslashreplace")
-        write_file(places, data_contract.METADATA, content)
-        marker = (sha256_of_bytes(content) + "\n").encode()
-        write_file(places, data_contract.MARKER, marker)
+        write_last(places, metadata)
     _say_summary(metadata, time.monotonic() - begin)
     return metadata
-
-
-def _run(options: PipelineOptions, job: BatchJob, plans: list[ShardPlan]) -> None:
-    try:
-        pipeline = beam.Pipeline(options=options)
-    except ValueError as error:
-        # What a runner cannot do without, such as a project.
-        raise InvalidValueError(
-            f"beam_options must be complete for their runner. Received: {error}"
-        ) from error
-    build(pipeline, job, plans)
-    run_to_the_end(pipeline, local=is_local(options), output=job.options.output)
 
 
 def _read_shards(places: Places, data: PreparedSource) -> list[dict[str, Any]]:

@@ -7,11 +7,12 @@ from typing import BinaryIO
 
 import google_crc32c
 
+from adaptiverec.pipeline.tfrecord import masked
+
 __all__ = ["framed", "read_frame"]
 
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
-_MASK_DELTA = 0xA282EAD8
 # A damaged length would ask for exabytes.
 _MAX_RECORD_BYTES = 1 << 31
 
@@ -46,5 +47,4 @@ def read_frame(file: BinaryIO, *, check: bool = True) -> bytes | None:
 
 
 def _masked_crc(data: bytes) -> bytes:
-    crc = google_crc32c.value(data)
-    return _CRC.pack(((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF)
+    return _CRC.pack(masked(google_crc32c.value(data)))

@@ -151,10 +151,10 @@ def test_what_is_not_certainly_ours_stays(store, log, mine):
 
 
 def test_a_run_that_was_faster_wins(store, log, monkeypatch):
-    from adaptiverec.pipeline import driver
+    from adaptiverec.pipeline import publish
 
     path = log("user,item,time\na,x,1\n")
-    write = driver.write_file
+    write = publish.write_file
     others = []
 
     def write_and_be_overtaken(places, name, data):
@@ -163,7 +163,7 @@ def test_a_run_that_was_faster_wins(store, log, monkeypatch):
             others.append(places)
             others.append(run(path))
 
-    monkeypatch.setattr(driver, "write_file", write_and_be_overtaken)
+    monkeypatch.setattr(publish, "write_file", write_and_be_overtaken)
     with pytest.raises(errors.OutputExistsError):
         run(path, num_shards=3)
     out = store / "bucket" / "out"
