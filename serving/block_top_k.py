@@ -116,63 +116,31 @@ def _best_of_part(
     candidates: range,
     excluded: FlatIds,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The best rows, at most k, of the scores of the rows from `start` on.
-
-    Nothing is written among the scores, which would copy them. Each row to leave out
-    makes the maximum of one block too great at most, so with as many blocks more the k
-    best are among those found, and are left out there.
-    """
+    """The best rows, at most k, of the scores of the rows from `start` on."""
     num_queries = excluded.num_rows
+    # In place: nobody else has the scores.
+    places = (excluded.ids - start) * num_queries + excluded.rows
+    scores = tf.tensor_scatter_nd_update(
+        tf.reshape(scores, [-1]), places[:, None], tf.fill(tf.shape(places), _LOWEST)
+    )
     # With rows first the product of matrices is twice as fast, and maximums of blocks
     # are taken of many queries at once.
     blocks = tf.reshape(scores, [-1, block_size, num_queries])
     maximums = tf.transpose(tf.reduce_max(blocks, axis=1))
-    most = tf.reduce_max(counts_by_row(excluded.ids >= 0, excluded))
     # Rows that are no candidates are at both ends of the matrix.
-    wanted = k + tf.maximum(most, 0) + 2
-    found = tf.minimum(wanted, tf.shape(maximums)[1])
+    found = tf.minimum(k + 2, tf.shape(maximums)[1])
     _, numbers = tf.math.top_k(maximums, found)
     # In their order in the matrix, so that equal scores are found in that order.
     numbers = tf.sort(numbers, axis=1)
     rows = numbers[:, :, None] * block_size + tf.range(block_size)
     rows = tf.reshape(rows, [num_queries, found * block_size])
-    best = tf.gather(
-        tf.reshape(scores, [-1]), rows * num_queries + tf.range(num_queries)[:, None]
-    )
+    best = tf.gather(scores, rows * num_queries + tf.range(num_queries)[:, None])
     rows += start
     best = tf.where(
         (rows >= candidates.start) & (rows < candidates.stop), best, _LOWEST
     )
-    places = _places_of(excluded, numbers, start, block_size)
-    best = tf.tensor_scatter_nd_update(
-        tf.reshape(best, [-1]), places[:, None], tf.fill(tf.shape(places), _LOWEST)
-    )
-    best, order = tf.math.top_k(
-        tf.reshape(best, tf.shape(rows)), tf.minimum(k, found * block_size)
-    )
+    best, order = tf.math.top_k(best, tf.minimum(k, found * block_size))
     return best, tf.gather(rows, order, batch_dims=1)
-
-
-def _places_of(
-    excluded: FlatIds, numbers: tf.Tensor, start: tf.Tensor, block_size: int
-) -> tf.Tensor:
-    """Where excluded rows stand among all rows of the blocks found, int32 `[any]`.
-
-    Args:
-        excluded: Rows of the matrix.
-        numbers: The blocks found of each query, ascending, `[num_queries, found]`.
-        start: The row that block 0 starts with.
-        block_size: Rows a block.
-    """
-    # Of all queries one after the other, block numbers ascend too.
-    many = tf.int32.max // tf.maximum(excluded.num_rows, 1)
-    keys = numbers + tf.range(excluded.num_rows)[:, None] * many
-    keys = tf.reshape(keys, [-1])
-    rows = excluded.ids - start
-    sought = rows // block_size + excluded.rows * many
-    indices = tf.minimum(tf.searchsorted(keys, sought), tf.size(keys) - 1)
-    hits = tf.where(tf.gather(keys, indices) == sought)[:, 0]
-    return tf.gather(indices * block_size + rows % block_size, hits)
 
 
 def pairs_top_k(

@@ -20,6 +20,9 @@ __all__ = ["GrpcServer"]
 _THREADS_PER_CORE = 4
 # Requests wait for batches, or for each other, in threads that cost next to nothing.
 _LEAST_THREADS = 64
+# What comes while all threads are busy waits, rather than fails, through the moments in
+# which a version is loaded.
+_WAITING_PER_THREAD = 15
 
 
 class GrpcServer:
@@ -30,8 +33,9 @@ class GrpcServer:
         address: ``HOST:PORT``; port 0 takes a free one.
         socket_path: A Unix socket to listen on as well, or "".
         credentials: With what to encrypt, or None.
-        max_threads: How many requests run at once, by default 4 a core and at least 64;
-            one more is refused with RESOURCE_EXHAUSTED.
+        max_threads: How many requests run at once; one more is refused with
+            RESOURCE_EXHAUSTED. By default 4 a core and at least 64, and then 15 times as
+            many may wait.
         channel_arguments: More arguments of gRPC's.
         health_service: Whether to answer gRPC's health service.
         observer: Told of every request.
@@ -74,7 +78,7 @@ class GrpcServer:
                 # Else a second server on the port would quietly get half the requests.
                 ("grpc.so_reuseport", 0),
             ],
-            maximum_concurrent_rpcs=threads,
+            maximum_concurrent_rpcs=max_threads or threads * (1 + _WAITING_PER_THREAD),
         )
         self._health: Health | None = (
             add_health(self._server) if health_service else None

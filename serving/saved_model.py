@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow.python.saved_model import loader_impl
 
+from adaptiverec.serving.export_check import check_export
 from adaptiverec.serving.status import RequestError, status_code
 
 __all__ = ["load_saved_model"]
@@ -47,7 +48,8 @@ def load_saved_model(
     Raises:
         RequestError: The code and message of TensorFlow, where it cannot be loaded;
             FAILED_PRECONDITION, it leads out of its directory; DATA_LOSS, it has lost its
-            variables; UNAVAILABLE, it changed meanwhile.
+            variables, or is an export with another vocabulary; UNAVAILABLE, it changed
+            meanwhile.
     """
     before = _contents(path)
     graph = tf.Graph()
@@ -56,6 +58,7 @@ def load_saved_model(
         with graph.as_default(), _without_deprecation_note():
             loader = loader_impl.SavedModelLoader(str(path))
             _check_contents(loader.get_meta_graph_def_from_tags(list(tags)), path)
+            check_export(path)
             meta_graph = loader.load(session, list(tags))
         if _contents(path) != before:
             raise RequestError(

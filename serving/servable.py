@@ -27,6 +27,7 @@ from adaptiverec.serving.example_inference import (
     RegressionTask,
     serialized_examples,
 )
+from adaptiverec.serving.free_memory import give_memory_back
 from adaptiverec.serving.inference_tasks import inference_tasks
 from adaptiverec.serving.observer import Observer
 from adaptiverec.serving.runner import Runner, RunnerWrapper
@@ -115,17 +116,21 @@ class Servable:
             session, use_caller_thread=not config.inter_op_parallelism_threads
         )
         try:
-            if wrap_runner is not None:
-                self._runner = wrap_runner(self._runner, self.signatures, path)
+            # Before anything is put before the session: what TensorFlow does once takes
+            # seconds, in which warm-up requests would hold up the batches of the version
+            # that still serves.
             if warm_up:
                 _observed(
                     lambda: run_warmup(path, self._answer, warm_up_iterations),
                     self._observer.warmup,
                     path,
                 )
+            if wrap_runner is not None:
+                self._runner = wrap_runner(self._runner, self.signatures, path)
         except BaseException:
             self.close()
             raise
+        give_memory_back()
 
     def predict(
         self, request: predict_pb2.PredictRequest, timeout: float | None = None

@@ -16,6 +16,7 @@ from typing import Any
 
 from adaptiverec.common.progress import say
 from adaptiverec.serving.model_server import ModelServer
+from adaptiverec.serving.steady_process import steady_process
 
 __all__ = ["ModelServer", "serve"]
 
@@ -117,8 +118,8 @@ def serve(
             batching_params.pbtxt.
         monitoring_config_file: Text proto of MonitoringConfig: metrics on the REST port.
         ssl_config_file: Text proto of SSLConfig: keys and certificates of the gRPC port.
-        grpc_max_threads: How many requests run at once, by default 4 a core and at least
-            64; one more is refused.
+        grpc_max_threads: How many requests run at once; one more is refused. By default 4
+            a core and at least 64, and then 15 times as many may wait.
         grpc_channel_arguments: Arguments of gRPC's server, KEY=VALUE, separated by commas.
         enable_grpc_healthcheck_service: Whether to answer gRPC's health service.
         enable_signature_method_name_check: Whether a signature must name the method that
@@ -150,7 +151,7 @@ def serve(
         StageError: A model cannot be loaded, or a port cannot be had.
     """
     server = ModelServer(**locals())
-    with _stop_signal() as stop:
+    with _stop_signal() as stop, steady_process():
         if _start(server, stop):
             stop.wait()
             say("Stopping: no new requests, running ones end")

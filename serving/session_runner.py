@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 
+from adaptiverec.serving.free_memory import give_memory_back
 from adaptiverec.serving.status import RequestError, status_code
 
 __all__ = ["SessionRunner"]
@@ -79,6 +80,7 @@ class SessionRunner:
         # cycles, which might not be collected for as long as the server runs.
         del session
         gc.collect()
+        give_memory_back()
 
     def _callable(
         self, key: tuple[str, ...], feeds: list[str], fetches: list[str]

@@ -42,10 +42,24 @@ def test_it_is_refused(exported, tmp_path, name, left) -> None:
     else:
         kept = {"nothing": 0, "half": size // 2, "all but a byte": size - 1}[left]
         os.truncate(file, kept)
-    if (name, left) == ("assets/vocabulary.txt", "all but a byte"):
-        # The line break after the last item tells nothing.
-        Servable("toy", 1, path, warm_up=False).close()
-        return
     with pytest.raises(RequestError) as caught:
         Servable("toy", 1, path, warm_up=False).close()
     assert caught.value.code in CODES
+
+
+def test_another_vocabulary_of_as_many_lines_is_refused(exported, tmp_path) -> None:
+    path = Path(shutil.copytree(exported, tmp_path / "1"))
+    vocabulary = path / "assets" / "vocabulary.txt"
+    lines = vocabulary.read_text().splitlines()
+    vocabulary.write_text("".join(f"{line}\n" for line in reversed(lines)))
+    with pytest.raises(RequestError, match="SHA-256 of its export") as caught:
+        Servable("toy", 1, path, warm_up=False).close()
+    assert caught.value.code is grpc.StatusCode.DATA_LOSS
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
+def test_a_record_that_is_none_is_refused(exported, tmp_path, text) -> None:
+    path = Path(shutil.copytree(exported, tmp_path / "1"))
+    (path / "assets.extra" / "adaptiverec.json").write_text(text)
+    with pytest.raises(RequestError, match="record of an export"):
+        Servable("toy", 1, path, warm_up=False).close()
