@@ -1,0 +1,170 @@
+"""Makes the Markdown table of what `fill.py` has measured so far.
+
+    python benchmarks/quality/summarise.py --table beauty-poster [--work WORK]
+
+With WORK, whose ranks of every user it reads, systems are also compared by a paired test,
+which is written to ``results/TABLE/paired.json`` and read from there without WORK.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from fill import RESULTS
+from paired import compare, mean_gains
+from tables import TABLES, Table, jobs_of
+
+from adaptiverec.common.files import read_json, write_json
+
+PAIRED = "paired.json"
+# Columns of the main table: protocol and measure.
+_COLUMNS = [
+    *(("kept", m) for m in ("ndcg@5", "ndcg@10", "recall@5", "recall@10")),
+    *(("removed", m) for m in ("ndcg@10", "recall@10")),
+    *((p, "ndcg@10") for p in ("popular", "random")),
+]
+_GEOMETRY = [
+    "item_alignment",
+    "item_uniformity",
+    "sequence_alignment",
+    "sequence_uniformity",
+]
+
+
+def read_results(directory: Path, table: Table) -> dict[str, list[dict[str, Any]]]:
+    """The results of each row, by seed; rows without any are left out."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted(directory.glob("*.json")):
+        if path.name != PAIRED:
+            result = read_json(path)
+            found.setdefault(result["row"], []).append(result)
+    for results in found.values():
+        results.sort(key=lambda result: result["seed"])
+    names = [row.name for row in table.rows if row.name in found]
+    return {name: found[name] for name in names}
+
+
+def spread(values: Iterable[float], digits: int = 4) -> str:
+    """`mean ± standard deviation`, the latter where there are several."""
+    values = list(values)
+    text = _number(statistics.fmean(values), digits)
+    if len(values) > 1:
+        text += f" ± {_number(statistics.stdev(values), digits)}"
+    return text
+
+
+def _number(value: float, digits: int) -> str:
+    # As papers write shares: .0427
+    text = f"{value:.{digits}f}"
+    return text.replace("0.", ".", 1) if abs(value) < 1 else text
+
+
+def main_table(rows: dict[str, list[dict[str, Any]]]) -> str:
+    """One line a row: the measures under each protocol."""
+    header = ["system", "seeds", "best epoch"]
+    header += [f"{measure} {protocol}" for protocol, measure in _COLUMNS]
+    lines = []
+    for name, results in rows.items():
+        epochs = statistics.fmean(result["best_epoch"] for result in results)
+        cells = [name, str(len(results)), f"{epochs:.0f}"]
+        cells += [
+            spread(result["test"][protocol][measure] for result in results)
+            for protocol, measure in _COLUMNS
+        ]
+        lines.append(cells)
+    return _markdown(header, lines)
+
+
+def geometry_table(rows: dict[str, list[dict[str, Any]]]) -> str:
+    """One line a row: alignment and uniformity."""
+    lines = [
+        [name, *(spread((r["geometry"][key] for r in found), 3) for key in _GEOMETRY)]
+        for name, found in rows.items()
+    ]
+    return _markdown(["system", *(k.replace("_", " ") for k in _GEOMETRY)], lines)
+
+
+def paired_table(comparisons: list[dict[str, Any]]) -> str:
+    """One line a comparison."""
+    lines = [
+        [
+            f"{c['row']} - {c['against']}",
+            f"{c['protocol']}, {c['measure']}",
+            f"{c['seeds'][0]} and {c['seeds'][1]}",
+            f"{c['difference']:+.4f}",
+            f"{c['low']:+.4f} … {c['high']:+.4f}",
+            f"{c['p']:.3f}",
+        ]
+        for c in comparisons
+    ]
+    header = ["difference", "of", "seeds", "mean", "95 % interval", "p"]
+    return _markdown(header, lines)
+
+
+def _markdown(header: list[str], lines: list[list[str]]) -> str:
+    rules = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, rules, *lines])
+
+
+def compare_rows(
+    table: str, rows: dict[str, list[dict[str, Any]]], work: Path
+) -> list[dict[str, Any]]:
+    """Every row beside those that the table is held against, user by user."""
+    names = {(job.row, job.seed): job.name for job in jobs_of(table)}
+    comparisons = []
+    for protocol in ("kept", "removed"):
+        for measure in ("ndcg@10", "recall@10"):
+            gains = {
+                name: mean_gains(
+                    [
+                        work / table / "ranks" / f"{names[name, result['seed']]}.npz"
+                        for result in results
+                    ],
+                    protocol,
+                    measure,
+                )
+                for name, results in rows.items()
+            }
+            for against in (name for name in TABLES[table].against if name in rows):
+                comparisons += [
+                    {
+                        "row": name,
+                        "against": against,
+                        "protocol": protocol,
+                        "measure": measure,
+                        "seeds": [len(rows[name]), len(rows[against])],
+                        **compare(gains[name], gains[against]),
+                    }
+                    for name in rows
+                    if name != against
+                ]
+    return comparisons
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--table", choices=sorted(TABLES), required=True)
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    directory = given.results / given.table
+    table = TABLES[given.table]
+    rows = read_results(directory, table)
+    if not rows:
+        parser.error(f"there is no result in {directory} yet")
+    if given.work is not None:
+        write_json(directory / PAIRED, compare_rows(given.table, rows, given.work))
+    print(f"{table.title}\n\n{main_table(rows)}\n\n{geometry_table(rows)}")
+    if (directory / PAIRED).is_file():
+        print(f"\n{paired_table(read_json(directory / PAIRED))}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""What each table of the quality benchmark holds: its data, its rows, their options."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+__all__ = ["TABLES", "Job", "Row", "Table", "jobs_of"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A system under some options.
+
+    Attributes:
+        name: What the table calls it; unique within the table.
+        options: Of `adaptiverec train`, beside those of the table.
+        num_seeds: How many runs there are to be, of the seeds 0, 1, …
+    """
+
+    name: str
+    options: dict[str, Any]
+    num_seeds: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Rows that can be compared: one data set, one protocol.
+
+    Attributes:
+        title: Of the table.
+        data: Name of the prepared directory.
+        options: Of `adaptiverec train`, for all rows.
+        rows: The rows.
+        against: Rows whose users are paired with those of every other row.
+    """
+
+    title: str
+    data: str
+    options: dict[str, Any]
+    rows: tuple[Row, ...]
+    against: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One training with its measurements.
+
+    Attributes:
+        table: Key of :data:`TABLES`.
+        row: Name of the row.
+        seed: Of the training.
+        options: Of `adaptiverec train`, without the seed.
+    """
+
+    table: str
+    row: str
+    seed: int
+    options: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The name of its files."""
+        words = re.findall(r"[a-z0-9.]+", self.row.lower())
+        return f"{'-'.join(words)}-seed{self.seed}"
+
+
+def jobs_of(table: str) -> list[Job]:
+    """All jobs of a table: first one seed of every row, then the next of each."""
+    found = TABLES[table]
+    seeds = range(max(row.num_seeds for row in found.rows))
+    return [
+        Job(table, row.name, seed, {**found.options, **row.options})
+        for seed in seeds
+        for row in found.rows
+        if seed < row.num_seeds
+    ]
+
+
+def _modes(system: str, objective: str) -> tuple[Row, ...]:
+    return tuple(
+        Row(f"{system} {views}", {"objective": objective, "views": views})
+        for views in ("us", "su", "un")
+    )
+
+
+_SASREC: dict[str, Any] = {"objective": "none"}
+_CL4SREC = {"objective": "info_nce", "views": "augment"}
+_DUOREC = {"objective": "info_nce", "views": "us_x"}
+_ADAPTIVE = {"objective": "adaptive", "views": "us_x"}
+# Every position is a target, so an epoch is one pass over the users.
+_SEQUENCES = {"instances": "sequences", "batch_size": 128}
+# The authors' settings: batch 1024, dropout .5, Adam 1e-3, patience 10 on NDCG@10.
+_POSTER = {"max_length": 50, "batch_size": 1024, "epochs": 100, "patience": 10}
+
+TABLES = {
+    "beauty-poster": Table(
+        title="Amazon Beauty, the poster's protocol",
+        data="beauty",
+        options=_POSTER,
+        rows=(
+            Row("SASRec", _SASREC, num_seeds=5),
+            Row("DuoRec us_x", _DUOREC, num_seeds=5),
+            Row("AdaptiveRec us_x", _ADAPTIVE, num_seeds=5),
+            Row("CL4SRec", _CL4SREC),
+            *_modes("DuoRec", "info_nce"),
+            *_modes("AdaptiveRec", "adaptive"),
+        ),
+        against=("SASRec", "DuoRec us_x"),
+    ),
+    "beauty-best": Table(
+        title="Amazon Beauty, our best with seen items removed",
+        data="beauty",
+        options={**_POSTER, "exclude_seen": True, "epochs": 200, "patience": 20},
+        rows=(
+            Row("SASRec", _SASREC),
+            Row("AdaptiveRec", _ADAPTIVE),
+            Row("SASRec, all positions", {**_SASREC, **_SEQUENCES}),
+            Row("AdaptiveRec, all positions", {**_ADAPTIVE, **_SEQUENCES}),
+            Row("AdaptiveRec, dropout .6", {**_ADAPTIVE, "dropout": 0.6}),
+            Row("AdaptiveRec, weight decay .01", {**_ADAPTIVE, "weight_decay": 0.01}),
+            Row("AdaptiveRec, pre-norm", {**_ADAPTIVE, "pre_norm": True}),
+            Row("AdaptiveRec, 128 dimensions", {**_ADAPTIVE, "hidden_dim": 128}),
+        ),
+        against=("SASRec",),
+    ),
+    "ml-1m-best": Table(
+        title="MovieLens 1M, our best: length 200, all positions",
+        data="ml-1m",
+        options={
+            **_SEQUENCES,
+            "max_length": 200,
+            "dropout": 0.2,
+            "weight_decay": 0.01,
+            "epochs": 200,
+            "patience": 20,
+        },
+        rows=(Row("SASRec", _SASREC), Row("AdaptiveRec us_x", _ADAPTIVE)),
+        against=("SASRec",),
+    ),
+    "ml-1m-poster": Table(
+        title="MovieLens 1M, the poster's protocol",
+        data="ml-1m",
+        options=_POSTER,
+        rows=(Row("SASRec", _SASREC), Row("AdaptiveRec us_x", _ADAPTIVE)),
+        against=("SASRec",),
+    ),
+}
