@@ -12,7 +12,16 @@ from adaptiverec.common.checks import check_at_least, check_choice
 from adaptiverec.common.errors import InvalidValueError
 from adaptiverec.model.augmentation import two_augmentations
 from adaptiverec.model.contrastive_objective import OBJECTIVES, ContrastiveObjective
-from adaptiverec.model.next_item_loss import next_item_loss
+from adaptiverec.model.model_inputs import (
+    check_padding,
+    item_ids_of,
+    same_target_item_ids_of,
+    seen_item_ids_of,
+)
+from adaptiverec.model.next_item_objective import (
+    NextItemObjective,
+    positions_with_target,
+)
 from adaptiverec.model.ranking import (
     MEASURES,
     RankingMeasure,
@@ -40,7 +49,10 @@ class AdaptiveRec(keras.Model):
 
     * Input of `fit`: `({"item_ids": [batch, length], "same_target_item_ids": [batch,
       length]}, target [batch])`. The second entry, another sequence with the same
-      target item, is needed by the views `us_x`, `us` and `su` alone.
+      target item, is needed by the views `us_x`, `us` and `su` alone. With targets of
+      shape `[batch, length]`, the item after each position (0 where there is none),
+      ``L_basic`` is the mean over all positions instead of over the last ones; the
+      contrast is that of the last positions all the same.
     * Input of `evaluate`: `({"item_ids": …, "seen_item_ids": [batch, any]}, target)`.
       The second entry is needed with `exclude_seen=True` alone.
     * Input of `predict` and of a call: `[batch, length]` or the dictionary; the output
@@ -57,6 +69,13 @@ class AdaptiveRec(keras.Model):
         num_heads: Attention heads; divides `hidden_dim`.
         inner_dim: Units of the feed-forward networks.
         dropout: Rate, for embeddings, attention and sublayers alike.
+        pre_norm: Whether the inputs of the blocks' sublayers are normalised, instead of
+            the sums of their outputs and residuals (Xiong et al. 2020).
+        next_item: ``L_basic``: `"softmax"` over the whole catalogue; for catalogues too
+            large for that, `"sampled_softmax"` with logQ correction or `"gbce"`, see
+            :mod:`adaptiverec.model.sampled_loss`.
+        num_negatives: Items drawn for each batch, for the last two.
+        gbce_calibration: Of gBCE.
         objective: `"adaptive"`, `"info_nce"` or `"none"`.
         views: What is contrasted, see :func:`adaptiverec.model.views.make_views`.
         similarity: `"cosine"` or `"dot"`; by default cosine for the adaptive objective,
@@ -89,6 +108,10 @@ class AdaptiveRec(keras.Model):
         num_heads: int = 2,
         inner_dim: int = 256,
         dropout: float = 0.5,
+        pre_norm: bool = False,
+        next_item: str = "softmax",
+        num_negatives: int = 256,
+        gbce_calibration: float = 0.75,
         objective: str = "adaptive",
         views: str = "us_x",
         similarity: str | None = None,
@@ -134,7 +157,14 @@ class AdaptiveRec(keras.Model):
             num_heads=num_heads,
             inner_dim=inner_dim,
             dropout=dropout,
+            pre_norm=pre_norm,
             name="encoder",
+        )
+        self.next_item = NextItemObjective(
+            kind=next_item,
+            num_negatives=num_negatives,
+            gbce_calibration=gbce_calibration,
+            name="next_item",
         )
         self.contrast = None
         if objective != "none":
@@ -221,8 +251,8 @@ class AdaptiveRec(keras.Model):
             Float tensor of shape `[batch, num_items + 1]`; the column is the dense id,
             column 0 is minus infinity.
         """
-        item_ids = _item_ids(inputs)
-        _check_padding(item_ids)
+        item_ids = item_ids_of(inputs)
+        check_padding(item_ids)
         representations = self.encoder(item_ids, training=training)
         return _with_padding_column(self._item_scores(representations))
 
@@ -235,8 +265,8 @@ class AdaptiveRec(keras.Model):
         Returns:
             As of a call.
         """
-        item_ids = _item_ids(inputs)
-        _check_padding(item_ids)
+        item_ids = item_ids_of(inputs)
+        check_padding(item_ids)
         representations = self.encoder.encode_by_length(item_ids)
         return _with_padding_column(self._item_scores(representations))
 
@@ -261,14 +291,14 @@ class AdaptiveRec(keras.Model):
         scores = self(inputs, training=False)
         if exclude_seen:
             seen = inputs.get("seen_item_ids") if isinstance(inputs, dict) else None
-            scores = mask_items(scores, _item_ids(inputs) if seen is None else seen)
+            scores = mask_items(scores, item_ids_of(inputs) if seen is None else seen)
         values, item_ids = ops.top_k(scores, min(k, self.num_items))
         return item_ids, values
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of optimisation on ``L_total``."""
         inputs, targets, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        _check_padding(_item_ids(inputs))
+        check_padding(item_ids_of(inputs))
         with tf.GradientTape() as tape:
             loss = self._total_loss(inputs, targets, sample_weight)
             scaled_loss = self.optimizer.scale_loss(loss)
@@ -287,7 +317,7 @@ class AdaptiveRec(keras.Model):
             _cross_entropy(scores[:, 1:], targets), sample_weight=sample_weight
         )
         if self.exclude_seen:
-            scores = mask_items(scores, _seen_item_ids(inputs))
+            scores = mask_items(scores, seen_item_ids_of(inputs))
         ranks = target_ranks(scores, targets)
         for measure in self.ranking_measures:
             measure.update_state(ranks, sample_weight=sample_weight)
@@ -302,29 +332,41 @@ class AdaptiveRec(keras.Model):
 
     def _encode(self, *batches: Any) -> list[Any]:
         """Encodes several batches in one pass, each row with a dropout mask of its own."""
+        if not batches:
+            return []
         together = self.encoder.encode_by_length(
             ops.concatenate(batches, axis=0), training=True
         )
         return ops.split(together, len(batches), axis=0)
 
     def _total_loss(self, inputs: Any, targets: Any, sample_weight: Any) -> Any:
-        same_target = (
-            inputs.get("same_target_item_ids") if isinstance(inputs, dict) else None
-        )
-        first_pass, pairs = make_views(
+        item_ids = item_ids_of(inputs)
+        encode = self._encode
+        all_positions = len(targets.shape) > 1
+        if all_positions:
+            last, states, batch = self.encoder.encode_all_positions(
+                item_ids, training=True
+            )
+
+            def encode(first: Any, *others: Any) -> list[Any]:
+                return [last, *self._encode(*others)]
+
+        states_with_target, pairs = make_views(
             self.views,
-            self._encode,
-            _item_ids(inputs),
-            same_target_item_ids=same_target,
+            encode,
+            item_ids,
+            same_target_item_ids=same_target_item_ids_of(inputs),
             augment=lambda ids: two_augmentations(
                 ids, self.num_items + 1, seed=self.seed_generator
             ),
         )
-        vectors = ops.cast(self.encoder.item_vectors, first_pass.dtype)
-        losses = next_item_loss(first_pass, vectors, targets)
-        if sample_weight is not None:
-            losses = losses * ops.cast(sample_weight, losses.dtype)
-        basic = ops.mean(losses)
+        if all_positions:
+            states_with_target, targets, sample_weight = positions_with_target(
+                states, batch, targets, sample_weight
+            )
+        basic = self.next_item(
+            states_with_target, self.encoder.item_vectors, targets, sample_weight
+        )
         self.next_item_loss_tracker.update_state(basic)
         if self.contrast is None:
             return basic
@@ -336,26 +378,6 @@ class AdaptiveRec(keras.Model):
         return {**super().get_config(), **self._arguments}
 
 
-def _item_ids(inputs: Any) -> Any:
-    if not isinstance(inputs, dict):
-        return inputs
-    if "item_ids" not in inputs:
-        raise InvalidValueError(
-            "An input dictionary must have the key 'item_ids'. Received: "
-            f"{sorted(inputs)}"
-        )
-    return inputs["item_ids"]
-
-
-def _seen_item_ids(inputs: Any) -> Any:
-    if not isinstance(inputs, dict) or "seen_item_ids" not in inputs:
-        raise InvalidValueError(
-            "With exclude_seen=True, evaluation needs 'seen_item_ids', each user's whole "
-            "history, in the input. Received: an input without it"
-        )
-    return inputs["seen_item_ids"]
-
-
 def _with_padding_column(item_scores: Any) -> Any:
     return ops.pad(item_scores, [[0, 0], [1, 0]], constant_values=-float("inf"))
 
@@ -364,16 +386,3 @@ def _cross_entropy(scores: Any, targets: Any) -> Any:
     """``L_basic`` of each row: cross-entropy over the whole catalogue."""
     columns = ops.cast(targets, "int32") - 1
     return ops.sparse_categorical_crossentropy(columns, scores, from_logits=True)
-
-
-def _check_padding(item_ids: Any) -> None:
-    gap = ops.logical_and(item_ids[:, :-1] == 0, item_ids[:, 1:] != 0)
-    tf.debugging.Assert(
-        tf.logical_not(tf.reduce_any(gap)),
-        [
-            "item_ids must be padded at the end with 0, items first. Received a row with "
-            "0 before an item:",
-            item_ids,
-        ],
-        summarize=20,
-    )

@@ -3,7 +3,8 @@
 Every prefix of a user's training part is a training instance: its items are the history
 and the item after it the target. None of them is ever stored: an instance is the
 position of its target in the flat array of :class:`~.prepared_data.Sequences`, and a
-batch is gathered from there.
+batch is gathered from there. Or each user is a single instance, the longest prefix, with a
+target at each of its positions.
 """
 
 from __future__ import annotations
@@ -17,9 +18,16 @@ from adaptiverec.common.checks import check_at_least, check_choice
 from adaptiverec.common.errors import InvalidValueError
 from adaptiverec.model.prepared_data import Sequences
 
-__all__ = ["PARTS", "Instances", "evaluation_dataset", "training_dataset"]
+__all__ = [
+    "INSTANCES",
+    "PARTS",
+    "Instances",
+    "evaluation_dataset",
+    "training_dataset",
+]
 
 PARTS = ("train", "validation", "test")
+INSTANCES = ("prefixes", "sequences")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +71,10 @@ class Instances:
             starts=np.repeat(user_starts, counts),
         )
 
+    def longest(self) -> np.ndarray:
+        """Each user's last instance, whose history is the longest, int64 `[users]`."""
+        return np.flatnonzero(np.append(np.diff(self.starts) != 0, len(self) > 0))
+
     def __len__(self) -> int:
         return len(self.targets)
 
@@ -72,6 +84,7 @@ def training_dataset(
     *,
     max_length: int = 50,
     batch_size: int = 1024,
+    instances: str = "prefixes",
     same_target: bool = True,
     seed: int = 0,
     initial_epoch: int = 0,
@@ -82,30 +95,37 @@ def training_dataset(
         sequences: The users' sequences.
         max_length: The last so many items of a history are its input.
         batch_size: Instances a batch; the last batch of an epoch may be smaller.
-        same_target: Whether to give, for each instance, another one with the same
-            target item, drawn afresh each epoch; itself where there is none.
+        instances: `"prefixes"`: every prefix of a training part is an instance, whose
+            target is the item after it. `"sequences"`: each user is one, and the target
+            of each position is the item after it (Kang & McAuley 2018, section III.E).
+        same_target: Whether to give, for each instance, another prefix with the same
+            target item (that of the last position), drawn afresh each epoch; itself
+            where there is none.
         seed: The order and the draws depend on it and on the epoch's number alone.
         initial_epoch: The number of the first epoch iterated.
 
     Returns:
         A dataset of `({"item_ids", "same_target_item_ids"}, target)`: int32
-        `[batch, max_length]` (padded at the end with 0) and int32 `[batch]`. Its
-        cardinality is known.
+        `[batch, max_length]` (padded at the end with 0) and int32 `[batch]`, or with
+        `"sequences"` int32 `[batch, max_length]`, padded likewise. Its cardinality is
+        known.
 
     Raises:
         InvalidValueError: There is no training instance.
     """
     check_at_least("max_length", max_length, 1)
     check_at_least("batch_size", batch_size, 1)
-    instances = Instances.of(sequences, "train")
-    if not len(instances):
+    check_choice("instances", instances, INSTANCES)
+    prefixes = Instances.of(sequences, "train")
+    if not len(prefixes):
         raise InvalidValueError(
             "Training needs at least one user with two interactions in the training "
             f"part. Received: {sequences.num_users} users, none of them so"
         )
-    gather = _Gather(sequences, instances, max_length)
-    draw = _SameTarget(sequences.items[instances.targets]) if same_target else None
-    num_instances = len(instances)
+    gather = _Gather(sequences, prefixes, max_length)
+    draw = _SameTarget(sequences.items[prefixes.targets]) if same_target else None
+    longest = None if instances == "prefixes" else tf.constant(prefixes.longest())
+    num_instances = len(prefixes) if longest is None else len(longest)
     num_batches = -(-num_instances // batch_size)
     # Counts on with every iteration; Keras iterates a dataset once an epoch.
     next_epoch = tf.Variable(initial_epoch, dtype=tf.int64, trainable=False)
@@ -119,7 +139,11 @@ def training_dataset(
 
         def batch(step: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
             rows = order[step * batch_size : (step + 1) * batch_size]
+            if longest is not None:
+                rows = tf.gather(longest, rows)
             item_ids, targets = gather(rows)
+            if longest is not None:
+                targets = gather.following_items(rows)
             inputs = {"item_ids": item_ids}
             if draw is not None:
                 step_seed = tf.random.experimental.stateless_fold_in(epoch_seed, step)
@@ -189,6 +213,14 @@ class _Gather:
         item_ids = self._windows(starts, ends, tf.constant(self._max_length, tf.int64))
         item_ids = tf.ensure_shape(item_ids, [None, self._max_length])
         return item_ids, tf.gather(self._items, ends)
+
+    def following_items(self, rows: tf.Tensor) -> tf.Tensor:
+        """The item after each of those that a call gives."""
+        ends = tf.gather(self._targets, rows)
+        starts = tf.maximum(tf.gather(self._starts, rows), ends - self._max_length)
+        width = tf.constant(self._max_length, tf.int64)
+        following = self._windows(starts + 1, ends + 1, width)
+        return tf.ensure_shape(following, [None, self._max_length])
 
     def all_items(self, rows: tf.Tensor) -> tf.Tensor:
         starts, ends = tf.gather(self._starts, rows), tf.gather(self._targets, rows)

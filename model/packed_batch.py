@@ -75,9 +75,7 @@ class PackedBatch:
         lengths = tf.maximum(lengths, 1)
         order = tf.argsort(lengths, stable=True)
         lengths = tf.gather(lengths, order)
-        tokens = tf.boolean_mask(
-            tf.gather(item_ids, order), tf.sequence_mask(lengths, max_length)
-        )
+        tokens = _tokens_of(item_ids, lengths, order)
         caps = [cap for cap in _CAPS if cap < max_length] + [max_length]
         ends = tf.unstack(tf.searchsorted(lengths, caps, side="right"))
         sizes = [end - start for start, end in itertools.pairwise([0, *ends])]
@@ -99,6 +97,17 @@ class PackedBatch:
             tf.maximum(lengths - 1, 0),
             [(shape[0], shape[1])],
         )
+
+    def tokens_of(self, rows: tf.Tensor) -> tf.Tensor:
+        """What stands at each token, of a batch made by :meth:`by_length`.
+
+        Args:
+            rows: Something for each item of the original batch, `[batch, max_length]`.
+
+        Returns:
+            A tensor of shape `[tokens]`.
+        """
+        return _tokens_of(rows, self._lengths, self._order)
 
     def in_order(self, rows: tf.Tensor) -> tf.Tensor:
         """Puts what was computed of each sequence, `[batch, …]`, in the original order."""
@@ -162,6 +171,14 @@ class PackedBatch:
             self.positions,
             num_heads,
         )
+
+
+def _tokens_of(
+    rows: tf.Tensor, lengths: tf.Tensor, order: tf.Tensor | None
+) -> tf.Tensor:
+    if order is not None:
+        rows = tf.gather(rows, order)
+    return tf.boolean_mask(rows, tf.sequence_mask(lengths, rows.shape[1]))
 
 
 class _Padding:

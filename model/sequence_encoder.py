@@ -29,7 +29,8 @@ class SequenceEncoder(keras.layers.Layer):
     """Encodes a sequence of items as the state at its last item.
 
     Item embedding and learned position embedding → layer norm → dropout → blocks of
-    causal self-attention (Kang & McAuley 2018, section III).
+    causal self-attention (Kang & McAuley 2018, section III). With `pre_norm` the layer
+    norm stands behind the blocks, which have theirs in front of their sublayers.
 
     Dense item ids are 1 … `num_items`; 0 is padding, at the end of a row; and
     `num_items + 1` is the `[mask]` token of the augmentations.
@@ -42,6 +43,7 @@ class SequenceEncoder(keras.layers.Layer):
         num_heads: Attention heads of each.
         inner_dim: Units of their feed-forward networks.
         dropout: Rate, for embeddings, attention and sublayers alike.
+        pre_norm: Whether sublayers' inputs are normalised instead of their sums.
 
     Raises:
         InvalidValueError: An argument is outside its rule.
@@ -62,6 +64,7 @@ class SequenceEncoder(keras.layers.Layer):
         num_heads: int = 2,
         inner_dim: int = 256,
         dropout: float = 0.5,
+        pre_norm: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -83,6 +86,7 @@ class SequenceEncoder(keras.layers.Layer):
         self.num_heads = num_heads
         self.inner_dim = inner_dim
         self.dropout_rate = dropout
+        self.pre_norm = pre_norm
         # Padding, the items, [mask].
         self.item_embedding = keras.layers.Embedding(
             num_items + 2,
@@ -103,6 +107,7 @@ class SequenceEncoder(keras.layers.Layer):
                 num_heads=num_heads,
                 inner_dim=inner_dim,
                 dropout=dropout,
+                pre_norm=pre_norm,
                 name=f"block_{index}",
             )
             for index in range(num_blocks)
@@ -146,16 +151,41 @@ class SequenceEncoder(keras.layers.Layer):
         batch = PackedBatch.by_length(item_ids, sequence_lengths(item_ids))
         return batch.in_order(self._encode(batch, training=training))
 
-    def _encode(self, batch: PackedBatch, *, training: bool) -> Any:
-        """The state at each sequence's last token, in the order of the packed batch."""
+    def encode_all_positions(
+        self, item_ids: Any, *, training: bool = False
+    ) -> tuple[Any, Any, PackedBatch]:
+        """Computes the state at every item, not the last one alone, without padding.
+
+        Args:
+            item_ids: As for the call.
+            training: Whether to drop out.
+
+        Returns:
+            ``f(s)``, float `[batch, hidden_dim]`; the states of all items, float
+            `[tokens, hidden_dim]`, in the order of the packed batch; and that.
+        """
+        batch = PackedBatch.by_length(item_ids, sequence_lengths(item_ids))
+        states = self._encode(batch, last_only=False, training=training)
+        last = batch.in_order(look_up(states, batch.last_tokens))
+        return last, states, batch
+
+    def _encode(
+        self, batch: PackedBatch, *, last_only: bool = True, training: bool
+    ) -> Any:
+        """The states at the last tokens, or at all, in the order of the packed batch."""
         states = look_up(self.item_embedding.embeddings, batch.item_ids)
         states += look_up(self.position_embedding.embeddings, batch.positions)
         states = ops.cast(states, self.compute_dtype)
-        states = self.dropout(self.norm(states), training=training)
+        if not self.pre_norm:
+            states = self.norm(states)
+        states = self.dropout(states, training=training)
         for block in self.blocks[:-1]:
             states = block(states, batch=batch, training=training)
-        # Only the last item's state is asked for, so the last block computes no other.
-        return self.blocks[-1](states, batch=batch, last_only=True, training=training)
+        # Where only the last item's state is asked for, the last block computes no other.
+        states = self.blocks[-1](
+            states, batch=batch, last_only=last_only, training=training
+        )
+        return self.norm(states) if self.pre_norm else states
 
     @property
     def item_vectors(self) -> Any:
@@ -175,4 +205,5 @@ class SequenceEncoder(keras.layers.Layer):
             "num_heads": self.num_heads,
             "inner_dim": self.inner_dim,
             "dropout": self.dropout_rate,
+            "pre_norm": self.pre_norm,
         }

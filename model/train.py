@@ -15,17 +15,25 @@ def train(
     epochs: int = 100,
     batch_size: int = 1024,
     max_length: int = 50,
+    instances: Literal["prefixes", "sequences"] = "prefixes",
     objective: Literal["adaptive", "info_nce", "none"] = "adaptive",
     views: Literal["us_x", "us", "su", "un", "augment"] = "us_x",
     seed: int = 0,
     resume: bool = False,
     learning_rate: float = 1e-3,
+    schedule: Literal["constant", "cosine"] = "constant",
+    warmup_epochs: float = 0.0,
+    weight_decay: float = 0.0,
     patience: int = 10,
     hidden_dim: int = 64,
     num_blocks: int = 2,
     num_heads: int = 2,
     inner_dim: int = 256,
     dropout: float = 0.5,
+    pre_norm: bool = False,
+    next_item: Literal["softmax", "sampled_softmax", "gbce"] = "softmax",
+    num_negatives: int = 256,
+    gbce_calibration: float = 0.75,
     similarity: Literal["cosine", "dot"] | None = None,
     temperature: float = 1.0,
     contrastive_weight: float = 0.1,
@@ -40,7 +48,7 @@ def train(
 ) -> dict[str, Any]:
     """Trains a model on prepared data.
 
-    Every prefix of a user's training part is an instance. After each epoch the validation
+    After each epoch the validation
     targets are ranked in the whole catalogue; the model kept is that of the epoch with
     the best NDCG@10, and training stops when that has not risen for `patience` epochs.
     Without validation targets it runs all epochs and keeps the last.
@@ -52,20 +60,35 @@ def train(
         batch_size: Instances a batch. The contrast is within the batch, so quality
             depends on it, not speed alone.
         max_length: The last so many items of a history are seen.
+        instances: prefixes: each prefix of a user's training part is an instance, whose
+            target is the item after it. sequences: each user is one, with a target at
+            every position; an epoch is sooner done, and batches want to be smaller.
         objective: The contrastive loss: adaptive (AdaptiveRec), info_nce (DuoRec, or with
             --views augment CL4SRec) or none (SASRec).
         views: What is contrasted: us_x, us, su, un (dropout masks and sequences of the
             same target) or augment (crop, mask, reorder).
         seed: Of weights, order, dropout and draws. Equal seeds give equal runs.
         resume: Go on with the run in `output`, after its last finished epoch; the
-            configuration must be the same, but for `epochs` and `patience`.
-        learning_rate: Of Adam.
+            configuration must be the same, but for `epochs` (unless the schedule ends
+            with them) and `patience`.
+        learning_rate: Of Adam; the highest one of a schedule.
+        schedule: Of the learning rate: constant, or cosine, down to 0 at the end of
+            `epochs`.
+        warmup_epochs: Over so many epochs the learning rate rises from 0.
+        weight_decay: Of AdamW, for embeddings and matrices; 0 is plain Adam.
         patience: Epochs without a better validation NDCG@10 before training stops.
         hidden_dim: Size of the embeddings.
         num_blocks: Transformer blocks.
         num_heads: Attention heads; divides hidden_dim.
         inner_dim: Units of the feed-forward networks.
         dropout: Rate, for embeddings, attention and sublayers alike.
+        pre_norm: Normalise the inputs of sublayers instead of the sums of their outputs
+            and residuals.
+        next_item: The next-item loss: softmax over the whole catalogue; sampled_softmax
+            or gbce over `num_negatives` items drawn for each batch, for catalogues that
+            are too large for it.
+        num_negatives: How many, of the last two.
+        gbce_calibration: Of gbce: 0 is plain binary cross-entropy, 1 fully calibrated.
         similarity: By default cosine for adaptive, dot for info_nce.
         temperature: Divides similarities.
         contrastive_weight: Of the contrastive loss in the total.

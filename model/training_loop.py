@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import yaml
 
-from adaptiverec.common.checks import check_above, check_at_least, check_at_most
+from adaptiverec.common.checks import check_at_least, check_at_most
 from adaptiverec.common.errors import (
     ContractError,
     OutputExistsError,
@@ -29,6 +29,7 @@ from adaptiverec.model.callbacks import (
     StopOnNaN,
 )
 from adaptiverec.model.instances import evaluation_dataset, training_dataset
+from adaptiverec.model.optimization import make_optimizer
 from adaptiverec.model.prepared_data import PreparedData, Sequences
 from adaptiverec.model.run import Run
 from adaptiverec.model.views import SUPERVISED_VIEWS
@@ -37,21 +38,29 @@ __all__ = ["build_model", "run_training"]
 
 _MONITOR = "val_ndcg@10"
 # Arguments of the training; the others are the model's.
-_TRAINING_KEYS = ("epochs", "batch_size", "seed", "learning_rate", "patience")
+_TRAINING_KEYS = (
+    "epochs",
+    "batch_size",
+    "instances",
+    "seed",
+    "learning_rate",
+    "schedule",
+    "warmup_epochs",
+    "weight_decay",
+    "patience",
+)
 # What a resumed run may change: only how long it goes on.
 _RESUMABLE_KEYS = ("epochs", "patience")
 
 
 def build_model(num_items: int, configuration: dict[str, Any]) -> AdaptiveRec:
-    """Builds and compiles the model of a configuration."""
+    """Builds the model of a configuration."""
     arguments = {
         name: value
         for name, value in configuration.items()
         if name not in _TRAINING_KEYS
     }
-    model = AdaptiveRec(num_items, **arguments)
-    model.compile(keras.optimizers.Adam(configuration["learning_rate"]))
-    return model
+    return AdaptiveRec(num_items, **arguments)
 
 
 def run_training(
@@ -62,7 +71,12 @@ def run_training(
         check_at_least(name, configuration[name], 1)
     check_at_least("seed", configuration["seed"], 0)
     check_at_most("seed", configuration["seed"], 2**32 - 1)
-    check_above("learning_rate", configuration["learning_rate"], 0)
+    optimization = {
+        name: configuration[name]
+        for name in ("learning_rate", "weight_decay", "schedule", "warmup_epochs")
+    }
+    # All that can be wrong with the arguments is known before anything is read.
+    make_optimizer(**optimization)
     prepared = PreparedData.open(data)
     if resume:
         run = _open_to_resume(output, prepared, configuration)
@@ -78,9 +92,17 @@ def run_training(
         sequences,
         max_length=configuration["max_length"],
         batch_size=configuration["batch_size"],
+        instances=configuration["instances"],
         same_target=model.views in SUPERVISED_VIEWS,
         seed=configuration["seed"],
         initial_epoch=checkpoint.epoch if checkpoint else 0,
+    )
+    model.compile(
+        make_optimizer(
+            **optimization,
+            epochs=configuration["epochs"],
+            steps_per_epoch=int(train_data.cardinality()),
+        )
     )
     validation_data = evaluation_dataset(
         sequences,
@@ -184,16 +206,19 @@ def _open_to_resume(
 ) -> Run:
     run = Run.open(output)
     run.check_data(data)
+    # A schedule that ends with the last epoch is another one for more epochs.
+    may_change = _RESUMABLE_KEYS
+    if configuration["schedule"] != "constant":
+        may_change = tuple(name for name in may_change if name != "epochs")
     changed = [
         f"{name}={configuration[name]!r} (was {run.configuration.get(name)!r})"
         for name in configuration
-        if name not in _RESUMABLE_KEYS
-        and configuration[name] != run.configuration.get(name)
+        if name not in may_change and configuration[name] != run.configuration.get(name)
     ]
     if changed:
         raise ContractError(
             "A resumed run must have the configuration it began with, but for "
-            f"{' and '.join(_RESUMABLE_KEYS)}. Received: {', '.join(changed)}"
+            f"{' and '.join(may_change)}. Received: {', '.join(changed)}"
         )
     run.record["configuration"] = configuration
     run.record["status"] = "training"

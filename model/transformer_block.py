@@ -19,12 +19,17 @@ __all__ = ["TransformerBlock"]
 
 @keras.saving.register_keras_serializable("adaptiverec")
 class TransformerBlock(keras.layers.Layer):
-    """Post-norm transformer block, as in SASRec (Kang & McAuley 2018, section III).
+    """Transformer block: self-attention, then a feed-forward network, with residuals.
+
+    Each sublayer's output is normalised together with its residual, as in SASRec (Kang &
+    McAuley 2018, section III) as BERT has it; or, with `pre_norm`, its input alone (Xiong
+    et al. 2020), which leaves the residuals a way of their own.
 
     Args:
         num_heads: Attention heads; divides the size of the states.
         inner_dim: Units of the feed-forward network's hidden layer.
         dropout: Rate for attention weights and for both sublayers' outputs.
+        pre_norm: Whether the sublayers' inputs are normalised instead of the sums.
         epsilon: Of the layer normalisations.
     """
 
@@ -34,6 +39,7 @@ class TransformerBlock(keras.layers.Layer):
         num_heads: int,
         inner_dim: int,
         dropout: float,
+        pre_norm: bool = False,
         epsilon: float = 1e-12,
         **kwargs: Any,
     ) -> None:
@@ -41,6 +47,7 @@ class TransformerBlock(keras.layers.Layer):
         self.num_heads = num_heads
         self.inner_dim = inner_dim
         self.dropout_rate = dropout
+        self.pre_norm = pre_norm
         self.epsilon = epsilon
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -88,12 +95,16 @@ class TransformerBlock(keras.layers.Layer):
             Float tensor of the shape of `states`, or `[batch, hidden_dim]` with
             `last_only`.
         """
+        attend = self.attention.from_last if last_only else self.attention
+        source = self.attention_norm(states) if self.pre_norm else states
+        attended = attend(source, batch=batch, training=training)
         if last_only:
-            attended = self.attention.from_last(states, batch=batch, training=training)
             states = tf.gather(states, batch.last_tokens)
-        else:
-            attended = self.attention(states, batch=batch, training=training)
-        states = self.attention_norm(states + self.dropout(attended, training=training))
+        states += self.dropout(attended, training=training)
+        if self.pre_norm:
+            inner = self.outer(self.inner(self.inner_norm(states)))
+            return states + self.dropout(inner, training=training)
+        states = self.attention_norm(states)
         inner = self.outer(self.inner(states))
         return self.inner_norm(states + self.dropout(inner, training=training))
 
@@ -104,5 +115,6 @@ class TransformerBlock(keras.layers.Layer):
             "num_heads": self.num_heads,
             "inner_dim": self.inner_dim,
             "dropout": self.dropout_rate,
+            "pre_norm": self.pre_norm,
             "epsilon": self.epsilon,
         }

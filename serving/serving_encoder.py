@@ -38,6 +38,7 @@ class ServingEncoder(tf.Module):
         self._item_matrix = item_matrix
         self._positions = _variable(encoder.position_embedding.embeddings, "positions")
         self._norm = _Norm(encoder.norm, "norm")
+        self._pre_norm = encoder.pre_norm
         self._blocks = [
             _Block(block, f"block_{index}")
             for index, block in enumerate(encoder.blocks)
@@ -57,14 +58,16 @@ class ServingEncoder(tf.Module):
         lengths = tf.math.count_nonzero(item_ids, axis=1, dtype=tf.int32)
         places = tf.range(width)
         states = gather_read(self._item_matrix, item_ids) + self._positions[:width]
-        states = self._norm(states)
+        if not self._pre_norm:
+            states = self._norm(states)
         later = tf.cast(places[None, :] > places[:, None], tf.float32) * _MASKED
         for block in self._blocks[:-1]:
             states = block(states, later)
         # Only the last item's state is asked for: the last block computes no other.
         last = tf.maximum(lengths - 1, 0)
         beyond = tf.cast(places[None, :] > last[:, None], tf.float32) * _MASKED
-        return self._blocks[-1].last_state(states, last, beyond)
+        states = self._blocks[-1].last_state(states, last, beyond)
+        return self._norm(states) if self._pre_norm else states
 
 
 class _Block(tf.Module):
@@ -74,6 +77,7 @@ class _Block(tf.Module):
         super().__init__(name=name)
         attention = block.attention
         self._num_heads = block.num_heads
+        self._pre_norm = block.pre_norm
         self._dim = attention.query.units
         # Queries come scaled out of their kernel.
         scale = 1.0 / math.sqrt(self._dim // block.num_heads)
@@ -89,9 +93,10 @@ class _Block(tf.Module):
         """`[batch, width, dim]` to the same; the mask is added to `[width, width]`."""
         shape = tf.shape(states)
         rows = tf.reshape(states, [-1, self._dim])
+        source = self._attention_norm(rows) if self._pre_norm else rows
         # One head's rows below the other's: all heads in one product of a batch.
-        keys_values = self._heads(self._key_value(rows), shape, 2)
-        queries = tf.concat(self._heads(self._query(rows), shape, 1), axis=0)
+        keys_values = self._heads(self._key_value(source), shape, 2)
+        queries = tf.concat(self._heads(self._query(source), shape, 1), axis=0)
         keys = tf.concat(keys_values[: self._num_heads], axis=0)
         values = tf.concat(keys_values[self._num_heads :], axis=0)
         scores = tf.matmul(queries, keys, transpose_b=True) + mask
@@ -106,8 +111,10 @@ class _Block(tf.Module):
         """The state at place `last`, int `[batch]`, of each row: float `[batch, dim]`."""
         shape = tf.shape(states)
         rows = tf.reshape(states, [-1, self._dim])
-        own = tf.gather(rows, tf.range(shape[0]) * shape[1] + last)
-        queries = tf.split(self._query(own), self._num_heads, axis=1)
+        own = own_source = tf.gather(rows, tf.range(shape[0]) * shape[1] + last)
+        if self._pre_norm:
+            rows, own_source = self._attention_norm(rows), self._attention_norm(own)
+        queries = tf.split(self._query(own_source), self._num_heads, axis=1)
         keys_values = self._heads(self._key_value(rows), shape, 2)
         keys, values = keys_values[: self._num_heads], keys_values[self._num_heads :]
         mixed = []
@@ -124,9 +131,15 @@ class _Block(tf.Module):
         return tf.split(rows, times * self._num_heads, axis=2)
 
     def _rest(self, rows: tf.Tensor, mixed: tf.Tensor) -> tf.Tensor:
-        rows = self._attention_norm(rows + self._projection(mixed))
+        rows += self._projection(mixed)
+        if self._pre_norm:
+            return rows + self._feed_forward(self._inner_norm(rows))
+        rows = self._attention_norm(rows)
+        return self._inner_norm(rows + self._feed_forward(rows))
+
+    def _feed_forward(self, rows: tf.Tensor) -> tf.Tensor:
         inner = tf.nn.gelu(self._inner(rows), approximate=False)
-        return self._inner_norm(rows + self._outer(inner))
+        return self._outer(inner)
 
 
 class _Dense(tf.Module):

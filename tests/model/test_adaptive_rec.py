@@ -150,6 +150,8 @@ def test_keras_file_round_trip(trained, tmp_path) -> None:
         {"objective": "info_nce", "views": "us"},
         {"views": "un", "assignment": "soft", "pair_weights": "inside"},
         {"views": "su", "denominator": "all", "threshold_target": "mean"},
+        {"objective": "none", "next_item": "sampled_softmax"},
+        {"objective": "none", "next_item": "gbce"},
     ],
     ids=lambda options: "-".join(options.values()),
 )
@@ -206,6 +208,8 @@ def test_removing_seen_items_is_a_switch() -> None:
             "objective must be one of 'adaptive', .*Received: 'bpr'",
         ),
         ({"views": "x"}, "views must be one of 'us_x', .*Received: 'x'"),
+        ({"next_item": "bpr"}, "next_item must be one of 'softmax', .*Received: 'bpr'"),
+        ({"gbce_calibration": 2}, "gbce_calibration must be at most 1. Received: 2"),
         ({"temperature": 0.0}, "temperature must be above 0. Received: 0.0"),
         ({"ks": (0,)}, "ks must be at least 1. Received: 0"),
     ],

@@ -8,6 +8,10 @@ from adaptiverec.model.sequence_encoder import SequenceEncoder
 
 @pytest.fixture(scope="module")
 def encoder() -> SequenceEncoder:
+    return random_encoder()
+
+
+def random_encoder(**options) -> SequenceEncoder:
     keras.utils.set_random_seed(1)
     encoder = SequenceEncoder(
         num_items=30,
@@ -16,6 +20,7 @@ def encoder() -> SequenceEncoder:
         inner_dim=16,
         num_heads=2,
         dropout=0.5,
+        **options,
     )
     encoder.build()
     # Away from its near-zero start, so that differences would show.
@@ -54,8 +59,10 @@ def test_every_item_and_its_place_matter(encoder) -> None:
     assert not np.allclose(encoder(swapped), base, atol=1e-4)
 
 
-def test_equals_an_independent_implementation(encoder) -> None:
-    """Post-norm transformer in NumPy, all positions in all blocks, then the last one."""
+@pytest.mark.parametrize("pre_norm", [False, True])
+def test_equals_an_independent_implementation(pre_norm) -> None:
+    """The transformer in NumPy, all positions in all blocks, then the last one."""
+    encoder = random_encoder(pre_norm=pre_norm)
     ids = rows([7])[0, :7]
     w = {
         weight.path.split("encoder/", 1)[-1]: np.asarray(weight)
@@ -76,11 +83,15 @@ def test_equals_an_independent_implementation(encoder) -> None:
         return x * 0.5 * (1 + np.vectorize(erf)(x / np.sqrt(2)))
 
     x = w["item_embedding/embeddings"][ids] + w["position_embedding/embeddings"][:7]
-    x = norm(x, "norm")
+    # Where the norms do not stand, nothing happens.
+    before = norm if pre_norm else lambda x, name: x
+    after = norm if not pre_norm else lambda x, name: x
+    x = after(x, "norm")
     for block in ("block_0", "block_1"):
+        source = before(x, f"{block}/attention_norm")
         q, k, v = (
             (
-                x @ w[f"{block}/attention/{part}/kernel"]
+                source @ w[f"{block}/attention/{part}/kernel"]
                 + w[f"{block}/attention/{part}/bias"]
             )
             .reshape(7, 2, 4)
@@ -96,12 +107,14 @@ def test_equals_an_independent_implementation(encoder) -> None:
             mixed @ w[f"{block}/attention/projection/kernel"]
             + w[f"{block}/attention/projection/bias"]
         )
-        x = norm(x + out, f"{block}/attention_norm")
-        inner = gelu(x @ w[f"{block}/inner/kernel"] + w[f"{block}/inner/bias"])
-        x = norm(
+        x = after(x + out, f"{block}/attention_norm")
+        source = before(x, f"{block}/inner_norm")
+        inner = gelu(source @ w[f"{block}/inner/kernel"] + w[f"{block}/inner/bias"])
+        x = after(
             x + inner @ w[f"{block}/outer/kernel"] + w[f"{block}/outer/bias"],
             f"{block}/inner_norm",
         )
+    x = before(x, "norm")
     np.testing.assert_allclose(encoder(ids[None, :])[0], x[-1], rtol=1e-4, atol=1e-4)
 
 

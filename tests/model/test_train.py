@@ -49,10 +49,22 @@ def test_the_model_kept_is_the_best_epochs(run_path, prepared_path) -> None:
     assert result["ndcg@10"] == pytest.approx(best, abs=1e-6)
 
 
+# Users are fewer than their prefixes: smaller batches.
+ALL_POSITIONS = {
+    "instances": "sequences",
+    "batch_size": 64,
+    "pre_norm": True,
+    "schedule": "cosine",
+    "warmup_epochs": 1.0,
+    "weight_decay": 0.1,
+}
+
+
+@pytest.mark.parametrize("more", [{}, ALL_POSITIONS], ids=["defaults", "options"])
 def test_a_resumed_run_equals_one_that_was_never_stopped(
-    prepared_path, tmp_path, tiny_training, monkeypatch
+    prepared_path, tmp_path, tiny_training, monkeypatch, more
 ) -> None:
-    options = {"data": str(prepared_path), "epochs": 3, **tiny_training}
+    options = {"data": str(prepared_path), "epochs": 3, **tiny_training, **more}
     train(output=str(tmp_path / "straight"), **options)
 
     class KilledInTheThirdEpoch(training_loop.StopOnNaN):
@@ -91,6 +103,17 @@ def test_a_longer_run_goes_on_from_a_complete_one(
     assert record["epochs"] == 3
     with pytest.raises(ContractError, match=r"Received: seed=1 \(was 0\)"):
         train(epochs=3, seed=1, resume=True, **options)
+
+
+def test_a_schedule_that_ends_with_the_epochs_holds_them(
+    prepared_path, tmp_path, tiny_training
+) -> None:
+    options = {"data": str(prepared_path), "output": str(tmp_path / "run")}
+    options |= {**tiny_training, "objective": "none"}
+    train(epochs=1, schedule="cosine", **options)
+    message = r"but for patience. Received: epochs=2 \(was 1\)"
+    with pytest.raises(ContractError, match=message):
+        train(epochs=2, schedule="cosine", resume=True, **options)
 
 
 def test_early_stopping_counts_the_epochs_before(tmp_path) -> None:
@@ -153,6 +176,8 @@ def test_output_exists(run_path, prepared_path, tmp_path) -> None:
         ({"learning_rate": -1.0}, "learning_rate must be above 0. Received: -1.0"),
         ({"objective": "bpr"}, "objective must be one of"),
         ({"max_length": 0}, "max_length must be at least 1. Received: 0"),
+        ({"weight_decay": -1.0}, "weight_decay must be at least 0. Received: -1.0"),
+        ({"instances": "all"}, "instances must be one of 'prefixes', 'sequences'"),
     ],
 )
 def test_bad_arguments_leave_nothing(prepared_path, tmp_path, options, message) -> None:

@@ -1,0 +1,126 @@
+"""``L_basic`` of a batch: of the last positions or of all, exact or over drawn items."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from adaptiverec.common.checks import check_at_least, check_at_most, check_choice
+from adaptiverec.model.look_up import look_up
+from adaptiverec.model.next_item_loss import next_item_loss
+from adaptiverec.model.packed_batch import PackedBatch
+from adaptiverec.model.sampled_loss import (
+    draw_by_rank,
+    draw_evenly,
+    generalised_bce_loss,
+    sampled_softmax_loss,
+)
+
+__all__ = ["NEXT_ITEM_LOSSES", "NextItemObjective", "positions_with_target"]
+
+NEXT_ITEM_LOSSES = ("softmax", "sampled_softmax", "gbce")
+
+
+@keras.saving.register_keras_serializable("adaptiverec")
+class NextItemObjective(keras.layers.Layer):
+    """The mean loss of the next item.
+
+    Args:
+        kind: `"softmax"`: cross-entropy over the whole catalogue; or, for catalogues too
+            large for that, `"sampled_softmax"` with logQ correction or `"gbce"`, see
+            :mod:`adaptiverec.model.sampled_loss`.
+        num_negatives: Items drawn for each batch, for the last two.
+        gbce_calibration: Of gBCE, from 0 to 1.
+
+    Raises:
+        InvalidValueError: An argument is outside its rule.
+    """
+
+    def __init__(
+        self,
+        *,
+        kind: str = "softmax",
+        num_negatives: int = 256,
+        gbce_calibration: float = 0.75,
+        **kwargs: Any,
+    ) -> None:
+        # States come in the precision to compute in; weights are not to be rounded to it.
+        super().__init__(autocast=False, **kwargs)
+        check_choice("next_item", kind, NEXT_ITEM_LOSSES)
+        check_at_least("num_negatives", num_negatives, 1)
+        check_at_least("gbce_calibration", gbce_calibration, 0)
+        check_at_most("gbce_calibration", gbce_calibration, 1)
+        self.kind = kind
+        self.num_negatives = num_negatives
+        self.gbce_calibration = gbce_calibration
+        if kind != "softmax":
+            self.seed_generator = keras.random.SeedGenerator()
+        self.built = True
+
+    def call(
+        self, states: Any, item_vectors: Any, targets: Any, sample_weight: Any = None
+    ) -> Any:
+        """The loss.
+
+        Args:
+            states: Float tensor of shape `[rows, hidden_dim]`.
+            item_vectors: E, float tensor of shape `[num_items, hidden_dim]`; row i is
+                that of dense item id i + 1.
+            targets: Dense item ids, int tensor of shape `[rows]`.
+            sample_weight: Float tensor of shape `[rows]`, or None.
+
+        Returns:
+            Float scalar.
+        """
+        losses = self._rows(states, ops.cast(item_vectors, states.dtype), targets)
+        if sample_weight is not None:
+            losses = losses * ops.cast(sample_weight, losses.dtype)
+        return ops.mean(losses)
+
+    def _rows(self, states: Any, vectors: Any, targets: Any) -> Any:
+        if self.kind == "softmax":
+            return next_item_loss(states, vectors, targets)
+        seed = tf.cast(self.seed_generator.next(), tf.int32)
+        draw = draw_by_rank if self.kind == "sampled_softmax" else draw_evenly
+        negatives = draw(vectors.shape[0], self.num_negatives, seed)
+        if self.kind == "sampled_softmax":
+            return sampled_softmax_loss(states, vectors, targets, negatives)
+        return generalised_bce_loss(
+            states, vectors, targets, negatives, calibration=self.gbce_calibration
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "kind": self.kind,
+            "num_negatives": self.num_negatives,
+            "gbce_calibration": self.gbce_calibration,
+        }
+
+
+def positions_with_target(
+    states: Any, batch: PackedBatch, targets: Any, sample_weight: Any
+) -> tuple[Any, Any, Any]:
+    """The positions of a packed batch that have a target, one after the other.
+
+    Args:
+        states: Float tensor of shape `[tokens, hidden_dim]`.
+        batch: Where the tokens belong.
+        targets: Int tensor of shape `[batch, length]`, 0 where there is none.
+        sample_weight: Of the sequences, float tensor of shape `[batch]`, or None.
+
+    Returns:
+        States `[rows, hidden_dim]`, targets `[rows]`, and weights `[rows]` or None.
+    """
+    if sample_weight is not None:
+        weights = ops.cast(sample_weight, "float32")[:, None]
+        sample_weight = batch.tokens_of(ops.broadcast_to(weights, ops.shape(targets)))
+    targets = batch.tokens_of(targets)
+    known = tf.where(targets != 0)[:, 0]
+    if sample_weight is not None:
+        sample_weight = tf.gather(sample_weight, known)
+    return look_up(states, known), tf.gather(targets, known), sample_weight
