@@ -207,7 +207,7 @@ def _open_to_resume(
     run = Run.open(output)
     run.check_data(data)
     # A schedule that ends with the last epoch is another one for more epochs.
-    may_change = _RESUMABLE_KEYS
+    may_change: tuple[str, ...] = _RESUMABLE_KEYS
     if configuration["schedule"] != "constant":
         may_change = tuple(name for name in may_change if name != "epochs")
     changed = [
