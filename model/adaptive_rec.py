@@ -17,6 +17,7 @@ from adaptiverec.model.model_inputs import (
     item_ids_of,
     same_target_item_ids_of,
     seen_item_ids_of,
+    target_at_each_position,
 )
 from adaptiverec.model.next_item_objective import (
     NextItemObjective,
@@ -342,7 +343,7 @@ class AdaptiveRec(keras.Model):
     def _total_loss(self, inputs: Any, targets: Any, sample_weight: Any) -> Any:
         item_ids = item_ids_of(inputs)
         encode = self._encode
-        all_positions = len(targets.shape) > 1
+        all_positions = target_at_each_position(targets, item_ids)
         if all_positions:
             last, states, batch = self.encoder.encode_all_positions(
                 item_ids, training=True

@@ -14,6 +14,7 @@ __all__ = [
     "item_ids_of",
     "same_target_item_ids_of",
     "seen_item_ids_of",
+    "target_at_each_position",
 ]
 
 
@@ -46,6 +47,23 @@ def seen_item_ids_of(inputs: Any) -> Any:
             "history, in the input. Received: an input without it"
         )
     return inputs["seen_item_ids"]
+
+
+def target_at_each_position(targets: Any, item_ids: Any) -> bool:
+    """Whether targets are given for all positions instead of for the last ones.
+
+    Raises:
+        InvalidValueError: They are of neither shape.
+    """
+    shape, expected = targets.shape, item_ids.shape
+    if len(shape) == 1:
+        return False
+    if len(shape) != 2 or shape[1] != expected[1]:
+        raise InvalidValueError(
+            "Targets must be of shape [batch], or of that of item_ids, with one at each "
+            f"position. Received: targets of {shape}, item_ids of {expected}"
+        )
+    return True
 
 
 def check_padding(item_ids: Any) -> None:

@@ -116,6 +116,13 @@ def test_positions_without_a_target_and_weights(encoder_model) -> None:
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(3, 1), (3, 6, 1)])
+def test_targets_of_another_shape_are_refused(encoder_model, shape) -> None:
+    # Too few would otherwise be read as those of other positions.
+    with pytest.raises(InvalidValueError, match=r"one at each position. Received: tar"):
+        encoder_model._total_loss(padded([3, 6, 1]), np.ones(shape, np.int32), None)
+
+
 @pytest.mark.parametrize("views", ["us_x", "un"])
 def test_the_contrast_is_that_of_the_last_positions(views) -> None:
     model = AdaptiveRec(20, **SMALL, objective="info_nce", views=views)
