@@ -134,6 +134,45 @@ def test_gains_are_averaged_over_seeds(tmp_path):
     np.testing.assert_allclose(gains, [1.0, 0.25, 0.0], rtol=1e-6)
 
 
+def test_the_tables_say_what_was_measured(tmp_path, monkeypatch, capsys):
+    import summarise
+
+    results, ranks = tmp_path / "beauty-poster", tmp_path / "work/beauty-poster/ranks"
+    results.mkdir(), ranks.mkdir(parents=True)
+    # Ten users; the systems have so many of them at rank 1, the others nowhere.
+    for row, hits in (("SASRec", [4, 6]), ("AdaptiveRec us_x", [8, 9])):
+        for seed, count in enumerate(hits):
+            name = f"{row[:4]}-{seed}"
+            found = np.where(np.arange(10) < count, 1.0, 99.0)
+            np.savez(ranks / f"{name}.npz", kept=found, removed=found)
+            values = {
+                f"{m}@{k}": count / 10 for m in ("recall", "ndcg") for k in (5, 10)
+            }
+            protocols = ("kept", "removed", "popular", "random")
+            result = {
+                "row": row,
+                "seed": seed,
+                "best_epoch": 3,
+                "test": dict.fromkeys(protocols, values),
+                "geometry": dict.fromkeys(summarise._GEOMETRY, -1.25),
+            }
+            (results / f"{name}.json").write_text(json.dumps(result))
+    arguments = ["", "--table", "beauty-poster", "--results", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--work", str(tmp_path / "work")])
+    summarise.main()
+    first = capsys.readouterr().out
+    # Means .5 and .85; standard deviations .1 √2 and .1 / √2.
+    assert "| SASRec | 2 | 3 | .5000 ± .1414 |" in first
+    assert "| AdaptiveRec us_x | 2 | 3 | .8500 ± .0707 |" in first
+    # Gains of two seeds, ten users: .5 for two, 1 for two, .5 for one.
+    assert "| AdaptiveRec us_x - SASRec | kept, ndcg@10 | 2 and 2 | +0.3500 |" in first
+    assert "| -1.250 ± .000 |" in first
+    # Without the ranks, the test is read from where it was written.
+    monkeypatch.setattr(sys, "argv", arguments)
+    summarise.main()
+    assert capsys.readouterr().out == first
+
+
 def test_a_table_is_filled_seed_by_seed():
     from tables import TABLES, jobs_of
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from fill import RESULTS
 from paired import compare, mean_gains
-from tables import TABLES, Table, jobs_of
+from tables import TABLES, Table
 
 from adaptiverec.common.files import read_json, write_json
 
@@ -40,7 +40,8 @@ def read_results(directory: Path, table: Table) -> dict[str, list[dict[str, Any]
     found: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(directory.glob("*.json")):
         if path.name != PAIRED:
-            result = read_json(path)
+            # Ranks have the name of the result.
+            result = {**read_json(path), "name": path.stem}
             found.setdefault(result["row"], []).append(result)
     for results in found.values():
         results.sort(key=lambda result: result["seed"])
@@ -114,14 +115,13 @@ def compare_rows(
     table: str, rows: dict[str, list[dict[str, Any]]], work: Path
 ) -> list[dict[str, Any]]:
     """Every row beside those that the table is held against, user by user."""
-    names = {(job.row, job.seed): job.name for job in jobs_of(table)}
     comparisons = []
     for protocol in ("kept", "removed"):
         for measure in ("ndcg@10", "recall@10"):
             gains = {
                 name: mean_gains(
                     [
-                        work / table / "ranks" / f"{names[name, result['seed']]}.npz"
+                        work / table / "ranks" / f"{result['name']}.npz"
                         for result in results
                     ],
                     protocol,
