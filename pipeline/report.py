@@ -1,20 +1,16 @@
 """The data report: what happened to the log, on one page.
 
-The page is self-contained: no script, no font, no picture from elsewhere, so it can be
-mailed or kept beside the data. Rejected rows are text that anybody may have written:
-the template escapes all text, what cannot be seen is shown as an escape, and a policy
-in the page forbids scripts and fetches altogether.
+Rejected rows are text that anybody may have written; what cannot be seen of them is shown
+as an escape (see also :mod:`adaptiverec.common.report_page`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.resources import files
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, StrictUndefined
-
-from adaptiverec.pipeline import report_text as text
+from adaptiverec.common import report_text as text
+from adaptiverec.common.report_page import render_page
 from adaptiverec.pipeline.report_sections import (
     Row,
     activity_section,
@@ -97,22 +93,9 @@ def render_report(metadata: dict[str, Any], details: dict[str, Any]) -> str:
     Returns:
         An HTML page.
     """
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(
-        count=lambda number: f"{number:,}",
-        plural=text.plural,
-        value=text.value,
-        visible=text.visible,
-    )
-    source = files("adaptiverec.pipeline").joinpath("report.html.j2").read_text("utf-8")
     split = metadata["split"]
-    return environment.from_string(source).render(
+    return render_page(
+        "pipeline/report.html.j2",
         metadata=metadata,
         headline=_headline(metadata),
         funnel=_funnel(metadata),

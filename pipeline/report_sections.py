@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adaptiverec.pipeline import report_text as text
+from adaptiverec.common import report_text as text
 from adaptiverec.pipeline.report_charts import (
     draw_activity,
     draw_lengths,

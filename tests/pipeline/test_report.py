@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adaptiverec.common import report_text as text
 from adaptiverec.pipeline import report_statistics as statistics
-from adaptiverec.pipeline import report_text as text
 from adaptiverec.pipeline.report import render_report
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}

@@ -1,4 +1,4 @@
-"""Numbers, times and hostile text, as the data report writes them."""
+"""Numbers, times and hostile text, as the reports write them."""
 
 from __future__ import annotations
 

@@ -13,11 +13,25 @@ from xml.etree import ElementTree
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-__all__ = ["GRID", "INK", "MARK", "MUTED", "SERIES", "SOFT", "to_svg"]
+__all__ = [
+    "GRID",
+    "INK",
+    "MARK",
+    "MUTED",
+    "RAMP",
+    "SECOND",
+    "SERIES",
+    "SOFT",
+    "THIRD",
+    "to_svg",
+]
 
 # Any colours will do that nothing else has.
 INK, MUTED, GRID = "#000001", "#000002", "#000003"
 SERIES, SOFT, MARK = "#000004", "#000005", "#000006"
+SECOND, THIRD = "#000007", "#000008"
+# From little to much.
+RAMP = ("#000010", "#000011", "#000012", "#000013", "#000014")
 _VARIABLES = {
     INK: "var(--ink)",
     MUTED: "var(--muted)",
@@ -25,6 +39,9 @@ _VARIABLES = {
     SERIES: "var(--series)",
     SOFT: "var(--soft)",
     MARK: "var(--mark)",
+    SECOND: "var(--second)",
+    THIRD: "var(--third)",
+    **{colour: f"var(--ramp-{place})" for place, colour in enumerate(RAMP)},
 }
 _FONT_FAMILY = re.compile(r" ?font-family:[^;]*;?")
 _DECIMALS = re.compile(r"(\.\d\d)\d+")
