@@ -11,6 +11,8 @@
       history.json      every epoch's metrics
       evaluation.json   results of `adaptiverec evaluate`
       checkpoints/      the last epoch's state, to resume from, and the best model so far
+      diagnostics/      a few figures of every epoch, for the report
+      report.html       the page of `adaptiverec report`
       tensorboard/      event files
 
 A run is there from its first epoch on, since it can be resumed; `run.json` says
@@ -46,6 +48,8 @@ POPULARITY = "popularity.npy"
 HISTORY = "history.json"
 EVALUATION = "evaluation.json"
 CHECKPOINTS = "checkpoints"
+DIAGNOSTICS = "diagnostics"
+REPORT = "report.html"
 TENSORBOARD = "tensorboard"
 
 

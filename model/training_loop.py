@@ -28,6 +28,7 @@ from adaptiverec.model.callbacks import (
     SaveCheckpoint,
     StopOnNaN,
 )
+from adaptiverec.model.diagnostics import DiagnosticSample, RecordDiagnostics
 from adaptiverec.model.instances import evaluation_dataset, training_dataset
 from adaptiverec.model.optimization import make_optimizer
 from adaptiverec.model.prepared_data import PreparedData, Sequences
@@ -110,6 +111,12 @@ def run_training(
         max_length=configuration["max_length"],
         batch_size=configuration["batch_size"],
     )
+    sample = DiagnosticSample.draw(
+        sequences,
+        num_items=prepared.num_items,
+        max_length=configuration["max_length"],
+        seed=configuration["seed"],
+    )
     if not resume:
         # Nothing is written before all that can be wrong with the arguments is known.
         run = _create(output, configuration, prepared, sequences)
@@ -122,6 +129,7 @@ def run_training(
         train_data,
         validation_data,
         checkpoint.history if checkpoint else [],
+        sample,
     )
     return _complete(run, history)
 
@@ -132,6 +140,7 @@ def _fit(
     train_data: Any,
     validation_data: Any,
     past: list[dict[str, float]],
+    sample: DiagnosticSample,
 ) -> SaveCheckpoint:
     configuration = run.configuration
     monitor = _MONITOR if int(validation_data.cardinality()) else None
@@ -141,6 +150,8 @@ def _fit(
     callbacks: list[keras.callbacks.Callback] = [
         StopOnNaN(),
         ReseedEveryEpoch(configuration["seed"]),
+        # Before the checkpoint, so that every epoch that counts as finished has them.
+        RecordDiagnostics(run.path / run_contract.DIAGNOSTICS, sample),
         saved,
         keras.callbacks.TensorBoard(
             run.path / run_contract.TENSORBOARD, write_graph=False
