@@ -29,6 +29,7 @@ from adaptiverec.model.ranking import (
     mask_items,
     target_ranks,
 )
+from adaptiverec.model.replicas import gather_rows, num_replicas
 from adaptiverec.model.sequence_encoder import SequenceEncoder
 from adaptiverec.model.views import VIEWS, make_views
 
@@ -60,7 +61,10 @@ class AdaptiveRec(keras.Model):
       is the score of every item, float `[batch, num_items + 1]`, whose column is the
       dense id (column 0, padding, is minus infinity).
 
-    The loss is the model's own, so `compile` takes an optimizer and no loss.
+    The loss is the model's own, so `compile` takes an optimizer and no loss. Under a
+    `tf.distribute` strategy the contrastive batch is global, see
+    :mod:`~adaptiverec.model.replicas`; where `fit` cannot run, as over several workers,
+    :func:`~adaptiverec.model.distributed_fit.distributed_fit` does.
 
     Args:
         num_items: Size of the catalogue.
@@ -205,12 +209,18 @@ class AdaptiveRec(keras.Model):
             **kwargs: Of `keras.Model.compile`.
 
         Raises:
-            InvalidValueError: With a `loss`.
+            InvalidValueError: With a `loss`, or with `jit_compile=True`.
         """
         if kwargs.get("loss") is not None:
             raise InvalidValueError(
                 "AdaptiveRec computes its own loss, chosen by `objective` and `views`; "
                 f"compile() takes none. Received: loss={kwargs['loss']!r}"
+            )
+        # "auto" chooses False, since the model says so; True would only be warned of.
+        if kwargs.get("jit_compile") is True:
+            raise InvalidValueError(
+                "AdaptiveRec groups sequences by length, which XLA's fixed shapes do not "
+                "allow; jit_compile must be False or 'auto'. Received: jit_compile=True"
             )
         super().compile(optimizer=optimizer, **kwargs)
         # Variables made while the first step is traced would have it traced twice.
@@ -302,7 +312,8 @@ class AdaptiveRec(keras.Model):
         check_padding(item_ids_of(inputs))
         with tf.GradientTape() as tape:
             loss = self._total_loss(inputs, targets, sample_weight)
-            scaled_loss = self.optimizer.scale_loss(loss)
+            # The optimizer adds up the gradients of all replicas.
+            scaled_loss = self.optimizer.scale_loss(loss / num_replicas())
         gradients = tape.gradient(scaled_loss, self.trainable_weights)
         self.optimizer.apply_gradients(
             zip(gradients, self.trainable_weights, strict=True)
@@ -314,12 +325,14 @@ class AdaptiveRec(keras.Model):
         """Ranks the targets in the whole catalogue."""
         inputs, targets, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         scores = self.score_by_length(inputs)
-        self.loss_tracker.update_state(
-            _cross_entropy(scores[:, 1:], targets), sample_weight=sample_weight
-        )
+        losses = _cross_entropy(scores[:, 1:], targets)
         if self.exclude_seen:
             scores = mask_items(scores, seen_item_ids_of(inputs))
-        ranks = target_ranks(scores, targets)
+        # Of all replicas, so that each comes to the figures of the whole.
+        losses, ranks = gather_rows(losses), gather_rows(target_ranks(scores, targets))
+        if sample_weight is not None:
+            sample_weight = gather_rows(sample_weight)
+        self.loss_tracker.update_state(losses, sample_weight=sample_weight)
         for measure in self.ranking_measures:
             measure.update_state(ranks, sample_weight=sample_weight)
         evaluated = [self.loss_tracker, *self.ranking_measures]
@@ -371,7 +384,9 @@ class AdaptiveRec(keras.Model):
         self.next_item_loss_tracker.update_state(basic)
         if self.contrast is None:
             return basic
-        contrastive = [self.contrast(z1, z2) for z1, z2 in pairs]
+        contrastive = [
+            self.contrast(gather_rows(z1), gather_rows(z2)) for z1, z2 in pairs
+        ]
         return basic + self.contrastive_weight * sum(contrastive)
 
     def get_config(self) -> dict[str, Any]:

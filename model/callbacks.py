@@ -159,18 +159,31 @@ class ReseedEveryEpoch(keras.callbacks.Callback):
 class StopOnNaN(keras.callbacks.Callback):
     """Ends a training whose loss is not a number, with a message."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Notes the epoch."""
+        self._epoch = epoch
+
     def on_train_batch_end(
         self, batch: int, logs: dict[str, float] | None = None
     ) -> None:
-        """Checks the running mean of the loss."""
-        loss = float((logs or {}).get("loss", 0.0))
-        if not math.isfinite(loss):
-            terms = {name: float(value) for name, value in (logs or {}).items()}
-            broken = [name for name, value in terms.items() if not math.isfinite(value)]
-            raise StageError(
-                "The loss must stay finite; a lower learning_rate may help. Received: "
-                f"{', '.join(broken)} not finite at step {batch} of the epoch"
-            )
+        """Checks the running means of the loss and its terms."""
+        logs = logs or {}
+        if math.isfinite(float(logs.get("loss", 0.0))):
+            return
+        broken = [
+            name for name, value in logs.items() if not math.isfinite(float(value))
+        ]
+        # The total is broken whichever term is.
+        terms = [name for name in broken if name != "loss"] or broken
+        raise StageError(
+            "The loss must stay finite; a lower learning_rate may help. Received: "
+            f"{', '.join(terms)} not finite at step {batch + 1} of epoch "
+            f"{self._epoch + 1}"
+        )
 
 
 class ReportProgress(keras.callbacks.Callback):

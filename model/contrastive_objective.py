@@ -145,7 +145,7 @@ class ContrastiveObjective(keras.layers.Layer):
         loss = ops.mean(
             info_nce_loss(similarities, twins, temperature=self.temperature)
         )
-        self._observe(contrastive_loss=loss)
+        self._observe_losses(contrastive_loss=loss)
         return loss
 
     def _adaptive_loss(self, z1: Any, similarities: Any, twins: Any) -> Any:
@@ -165,9 +165,8 @@ class ContrastiveObjective(keras.layers.Layer):
         regular = self.regularizer(thresholds)
         num_positives = ops.mean(rows.num_positives)
         num_negatives = ops.cast(ops.shape(similarities)[0] - 2, "float32")
+        self._observe_losses(contrastive_loss=learn, threshold_loss=regular)
         self._observe(
-            contrastive_loss=learn,
-            threshold_loss=regular,
             threshold_mean=ops.mean(thresholds),
             threshold_spread=ops.std(thresholds),
             num_positives=num_positives,
@@ -190,6 +189,11 @@ class ContrastiveObjective(keras.layers.Layer):
             alignment=ops.mean(2.0 - 2.0 * twins),
             uniformity=ops.log(ops.divide_no_nan(potentials, num_pairs)),
         )
+
+    def _observe_losses(self, **values: Any) -> None:
+        # As they are: a training that diverges is to be told by its terms.
+        for name, value in values.items():
+            self.observations[name].update_state(value)
 
     def _observe(self, **values: Any) -> None:
         for name, value in values.items():

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from adaptiverec.common.checks import check_rate
+from adaptiverec.model.replicas import replica_seed
 
 __all__ = ["Dropout"]
 
@@ -48,7 +49,7 @@ class Dropout(keras.layers.Layer):
         size = tf.size(inputs)
         words = tf.random.stateless_uniform(
             [(size + 3) // 4],
-            tf.cast(self.seed_generator.next(), tf.int32),
+            replica_seed(tf.cast(self.seed_generator.next(), tf.int32)),
             minval=None,
             maxval=None,
             dtype=tf.uint32,

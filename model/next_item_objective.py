@@ -12,6 +12,7 @@ from adaptiverec.common.checks import check_at_least, check_at_most, check_choic
 from adaptiverec.model.look_up import look_up
 from adaptiverec.model.next_item_loss import next_item_loss
 from adaptiverec.model.packed_batch import PackedBatch
+from adaptiverec.model.replicas import mean_over_batch
 from adaptiverec.model.sampled_loss import (
     draw_by_rank,
     draw_evenly,
@@ -73,12 +74,13 @@ class NextItemObjective(keras.layers.Layer):
             sample_weight: Float tensor of shape `[rows]`, or None.
 
         Returns:
-            Float scalar.
+            Float scalar; under a strategy, this replica's share of the mean, see
+            :func:`~adaptiverec.model.replicas.mean_over_batch`.
         """
         losses = self._rows(states, ops.cast(item_vectors, states.dtype), targets)
         if sample_weight is not None:
             losses = losses * ops.cast(sample_weight, losses.dtype)
-        return ops.mean(losses)
+        return mean_over_batch(losses)
 
     def _rows(self, states: Any, vectors: Any, targets: Any) -> Any:
         if self.kind == "softmax":

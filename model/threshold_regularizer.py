@@ -78,7 +78,13 @@ class ThresholdRegularizer(keras.layers.Layer):
 
     def build(self, input_shape: Any = None) -> None:
         """Creates the state, kept as weights so that a resumed run goes on with it."""
-        state = {"initializer": "zeros", "trainable": False, "dtype": "float32"}
+        state = {
+            "initializer": "zeros",
+            "trainable": False,
+            "dtype": "float32",
+            # Every replica of a step sees the whole batch, and comes to the same.
+            "aggregation": "only_first_replica",
+        }
         self.previous = self.add_weight(name="previous", **state)
         self.has_previous = self.add_weight(name="has_previous", **state)
         self.sum = self.add_weight(name="sum", **state)

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from adaptiverec.common.errors import InvalidValueError
+from adaptiverec.common.errors import InvalidValueError, StageError
 from adaptiverec.model.adaptive_rec import AdaptiveRec
+from adaptiverec.model.callbacks import StopOnNaN
 from adaptiverec.model.ranking import target_ranks
 
 pytestmark = pytest.mark.filterwarnings(
@@ -224,6 +225,36 @@ def test_compile_takes_no_loss() -> None:
         InvalidValueError, match=r"compile\(\) takes none. Received: loss"
     ):
         AdaptiveRec(5, **SMALL).compile(loss="mse")
+
+
+def test_a_term_that_is_no_number_is_named_with_its_step() -> None:
+    # So low that similarities over it are infinite; the next item's loss knows nothing
+    # of it.
+    model = AdaptiveRec(NUM_ITEMS, **SMALL, temperature=1e-42)
+    model.compile()
+    with pytest.raises(
+        StageError,
+        match=r"Received: contrastive_loss not finite at step 1 of epoch 1$",
+    ):
+        model.fit(cyclic_batches(), verbose=0, callbacks=[StopOnNaN()])
+    stop = StopOnNaN()
+    stop.on_epoch_begin(4)
+    stop.on_train_batch_end(6, {"loss": 1.0, "threshold_loss": 2.0})
+    with pytest.raises(
+        StageError, match="threshold_loss not finite at step 8 of epoch 5$"
+    ):
+        stop.on_train_batch_end(7, {"loss": np.nan, "a": 0.0, "threshold_loss": np.inf})
+
+
+@pytest.mark.parametrize("jit_compile", ["auto", False])
+def test_xla_is_refused_and_never_chosen(jit_compile) -> None:
+    model = AdaptiveRec(NUM_ITEMS, **SMALL)
+    with pytest.raises(
+        InvalidValueError, match="jit_compile must be False or 'auto'. Received"
+    ):
+        model.compile(jit_compile=True)
+    model.compile(jit_compile=jit_compile)
+    assert model.jit_compile is False
 
 
 def test_rows_padded_in_front_are_refused() -> None:

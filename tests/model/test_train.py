@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -67,13 +70,17 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(
     options = {"data": str(prepared_path), "epochs": 3, **tiny_training, **more}
     train(output=str(tmp_path / "straight"), **options)
 
-    class KilledInTheThirdEpoch(training_loop.StopOnNaN):
+    class KilledInMidEpoch(training_loop.StopOnNaN):
         def on_epoch_begin(self, epoch, logs=None) -> None:
-            if epoch == 2:
+            self.epoch = epoch
+
+        def on_train_batch_end(self, batch, logs=None) -> None:
+            # Some steps of the third epoch have moved the weights already.
+            if self.epoch == 2 and batch == 1:
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training_loop, "StopOnNaN", KilledInTheThirdEpoch)
+        patch.setattr(training_loop, "StopOnNaN", KilledInMidEpoch)
         with pytest.raises(KeyboardInterrupt):
             train(output=str(tmp_path / "stopped"), **options)
     with pytest.raises(ContractError, match="must be complete.*'training'"):
@@ -153,8 +160,46 @@ def test_a_loss_that_explodes_stops_the_run(
     prepared_path, tmp_path, tiny_training
 ) -> None:
     options = {**tiny_training, "learning_rate": 1e30}
-    with pytest.raises(StageError, match="The loss must stay finite.*at step"):
+    with pytest.raises(
+        StageError,
+        match=r"must stay finite.*next_item_loss.* not finite at step \d+ of epoch 1$",
+    ):
         train(data=str(prepared_path), output=str(tmp_path / "run"), **options)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_in_mid_epoch_resumes_to_the_same_numbers(
+    prepared_path, tmp_path, tiny_training
+) -> None:
+    options = {"data": str(prepared_path), "epochs": 4, **tiny_training}
+    train(output=str(tmp_path / "straight"), **options)
+    # The process ends in the middle of a step, with nobody told.
+    code = (
+        "import os, signal\n"
+        "from adaptiverec.model import training_loop\n"
+        "from adaptiverec.model.train import train\n"
+        "class Kill(training_loop.StopOnNaN):\n"
+        "    def on_train_batch_end(self, batch, logs=None):\n"
+        "        if self._epoch == 2 and batch == 1:\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "training_loop.StopOnNaN = Kill\n"
+        f"train(output={str(tmp_path / 'killed')!r}, **{options!r})\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    train(output=str(tmp_path / "killed"), resume=True, **options)
+    straight, resumed = (
+        json.loads((tmp_path / name / "history.json").read_text())
+        for name in ("straight", "killed")
+    )
+    for epoch, again in zip(straight, resumed, strict=True):
+        assert again == pytest.approx(epoch, rel=1e-4)
+    one, other = (
+        Run.open_complete(tmp_path / name).load_model().get_weights()
+        for name in ("straight", "killed")
+    )
+    for weight, again in zip(one, other, strict=True):
+        np.testing.assert_allclose(weight, again, rtol=1e-3, atol=1e-5)
 
 
 def test_output_exists(run_path, prepared_path, tmp_path) -> None:

@@ -1,0 +1,89 @@
+"""Trains under a strategy of `tf.distribute`, in a process of its own.
+
+`python distributed_training.py OUT STRATEGY OPTIONS` writes weights and figures to
+OUT.npz; STRATEGY is `one`, `mirrored` (two virtual devices) or `workers` (TF_CONFIG says
+which of them this process is). A strategy does not go together with what another test has
+done to the process before.
+"""
+
+import json
+import os
+import sys
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+
+import contextlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from adaptiverec.model.adaptive_rec import AdaptiveRec
+from adaptiverec.model.distributed_fit import distributed_fit
+
+NUM_ITEMS, LENGTH = 30, 6
+# The last batch of 16 has a single row: a second replica has none of it.
+NUM_ROWS = 65
+
+
+def batches() -> tf.data.Dataset:
+    generator = np.random.default_rng(4)
+    lengths = generator.integers(1, LENGTH + 1, (2, NUM_ROWS, 1))
+    ids = generator.integers(1, NUM_ITEMS + 1, (2, NUM_ROWS, LENGTH))
+    ids = np.where(np.arange(LENGTH) < lengths, ids, 0).astype(np.int32)
+    targets = generator.integers(1, NUM_ITEMS + 1, NUM_ROWS).astype(np.int32)
+    inputs = {
+        "item_ids": ids[0],
+        "same_target_item_ids": ids[1],
+        "seen_item_ids": ids[0],
+    }
+    return tf.data.Dataset.from_tensor_slices((inputs, targets)).batch(16)
+
+
+def main(out: str, kind: str, options: dict) -> None:
+    own_loop = options.pop("own_loop", False)
+    epochs = options.pop("epochs", 2)
+    dropout = options.pop("dropout", 0.0)
+    if kind == "mirrored":
+        (cpu,) = tf.config.list_physical_devices("CPU")
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * 2
+        )
+        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    elif kind == "workers":
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    else:
+        strategy = tf.distribute.get_strategy()
+    if kind != "one" and strategy.num_replicas_in_sync != 2:
+        raise SystemExit(f"expected 2 replicas, found {strategy.num_replicas_in_sync}")
+    keras.utils.set_random_seed(1)
+    with strategy.scope() if kind != "one" else contextlib.nullcontext():
+        model = AdaptiveRec(
+            NUM_ITEMS,
+            max_length=LENGTH,
+            hidden_dim=8,
+            num_blocks=1,
+            inner_dim=8,
+            dropout=dropout,
+            **options,
+        )
+        model.compile(keras.optimizers.SGD(0.5))
+    if own_loop:
+        figures = distributed_fit(
+            model, batches(), epochs=epochs, validation_data=batches()
+        )
+    else:
+        figures = model.fit(
+            batches(),
+            epochs=epochs,
+            validation_data=batches(),
+            shuffle=False,
+            verbose=0,
+        ).history
+    weights = {f"weight {v.path}": v.numpy() for v in model.weights}
+    np.savez(out, figures=json.dumps(figures), **weights)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))
