@@ -11,22 +11,26 @@ PACKAGES = ["common", "pipeline", "model", "serving"]
 
 # What every stage shares: the command line and its progress bars.
 BASE = ["cyclopts>=4.0,<6", "pyyaml>=6", "rich>=13.7"]
-# A Beam worker: no TensorFlow. pyarrow parses, google-crc32c frames TFRecords. jinja2 and
-# matplotlib make the data report, in the driver.
+# The pages of the reports, and their pictures.
+REPORT = ["jinja2>=3.1.6,<4", "matplotlib>=3.10,<4"]
+# A Beam worker: no TensorFlow. pyarrow parses, google-crc32c frames TFRecords. The data
+# report is made in the driver.
 PIPELINE = [
+    *REPORT,
     "apache-beam>=2.70,<3",
     "google-crc32c>=1.5,<2",
-    "jinja2>=3.1.6,<4",
-    "matplotlib>=3.10,<4",
     "numpy>=2.0,<3",
     "pyarrow>=18,<26",
 ]
 TRAIN = [
+    *REPORT,
     "keras>=3.12,<4",
     "numpy>=2.0,<3",
     "tensorboard>=2.20,<2.22",
     "tensorflow>=2.20,<2.22",
 ]
+# `adaptiverec tune`; its Bayesian search brings scikit-learn and SciPy.
+TUNE = ["keras-tuner[bayesian]>=1.4.7,<2"]
 # To export and to serve. tf-keras is what tensorflow-recommenders imports beside Keras 3.
 SERVING = [
     *TRAIN,
@@ -68,9 +72,10 @@ setup(
     extras_require={
         "pipeline": PIPELINE,
         "train": TRAIN,
+        "tune": [*TRAIN, *TUNE],
         "serving": SERVING,
         "client": CLIENT,
-        "all": sorted({*PIPELINE, *SERVING, *CLIENT}),
+        "all": sorted({*PIPELINE, *SERVING, *CLIENT, *TUNE}),
         "dev": DEVELOPMENT,
     },
 )

@@ -23,7 +23,9 @@ from cyclopts.config import Yaml
 from adaptiverec.common.demo import demo
 from adaptiverec.common.errors import AdaptiveRecError, NotFoundError
 from adaptiverec.model.evaluate import evaluate, print_report
+from adaptiverec.model.report import report
 from adaptiverec.model.train import train
+from adaptiverec.model.tune import print_trials, tune
 from adaptiverec.pipeline import prepare
 from adaptiverec.serving.batch_recommend import batch_recommend
 from adaptiverec.serving.export import export
@@ -150,7 +152,9 @@ def _build_app() -> App:
         with_file = App(name=name, config=_read_config_file)
         with_file.default(_with_config_file(command))
         app.command(with_file)
+    app.command(_command(tune, print_trials, needs_tensorflow=True))
     app.command(_command(evaluate, print_report, needs_tensorflow=True))
+    app.command(_command(report, needs_tensorflow=True))
     app.command(_command(export, needs_tensorflow=True))
     app.command(_command(batch_recommend, needs_tensorflow=True))
     # TensorFlow Serving's flags are written with underscores.
@@ -188,7 +192,8 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         print(
             "adaptiverec: error: Each stage's packages come with its extra: pip install "
-            "'adaptiverec[pipeline]', '[train]', '[serving]', '[client]' or '[all]'. "
+            "'adaptiverec[pipeline]', '[train]', '[tune]', '[serving]', '[client]' or "
+            "'[all]'. "
             f"Received: no module {error.name!r}",
             file=sys.stderr,
         )

@@ -20,6 +20,7 @@ __all__ = [
     "sha256_of_bytes",
     "staged_directory",
     "write_json",
+    "write_text",
 ]
 
 
@@ -99,7 +100,11 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON for people and diffs: indented, keys as given, newline at the end."""
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a UTF-8 file."""
     # Written aside and renamed, so that a reader never sees half a file.
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text, encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -134,8 +134,22 @@ def width_of_words(words: str) -> float:
     return len(words) * _PHONE_FONT_SIZE / 2 / (_WIDTH - _LEFT - _RIGHT)
 
 
-def logarithmic(axes: Axes, name: str, low: float, high: float) -> None:
-    """Makes an axis logarithmic, with a few round ticks, however short it is."""
+def logarithmic(
+    axes: Axes,
+    name: str,
+    low: float,
+    high: float,
+    ticks: Sequence[float] | None = None,
+) -> None:
+    """Makes an axis logarithmic, with a few round ticks, however short it is.
+
+    Args:
+        axes: Of the picture.
+        name: `"x"` or `"y"`.
+        low: The smallest number drawn, above 0.
+        high: The largest.
+        ticks: Where to; by default at round numbers of things that are counted.
+    """
     axis = axes.xaxis if name == "x" else axes.yaxis
     # A single value gets room around it.
     low, high = low / 1.08, max(high * 1.08, low * 1.6)
@@ -145,7 +159,7 @@ def logarithmic(axes: Axes, name: str, low: float, high: float) -> None:
     else:
         axes.set_yscale("log")
         axes.set_ylim(low, high)
-    axis.set_major_locator(FixedLocator(_logarithmic_ticks(low, high)))
+    axis.set_major_locator(FixedLocator(ticks or _logarithmic_ticks(low, high)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
 

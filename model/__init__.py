@@ -1,7 +1,7 @@
 """The method: model, training and evaluation.
 
-`train` and `evaluate` import TensorFlow when they are called, the other public names when
-they are first used; so the command line's help stays quick.
+`train`, `tune`, `evaluate` and `report` import TensorFlow when they are called, the other
+public names when they are first used; so the command line's help stays quick.
 """
 
 from __future__ import annotations
@@ -10,15 +10,19 @@ import importlib
 from typing import Any
 
 from adaptiverec.model.evaluate import evaluate
+from adaptiverec.model.report import report
 from adaptiverec.model.train import train
+from adaptiverec.model.tune import tune
 
 __all__ = [
     "AdaptiveRec",
     "PreparedData",
     "evaluate",
     "evaluation_dataset",
+    "report",
     "train",
     "training_dataset",
+    "tune",
 ]
 
 _MODULES = {

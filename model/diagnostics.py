@@ -91,9 +91,7 @@ class DiagnosticSample:
         their_targets = target_items[candidates]
         starts = np.searchsorted(their_targets, targets, side="left")
         ends = np.searchsorted(their_targets, targets, side="right")
-        for place, (row, start, end) in enumerate(
-            zip(rows, starts, ends, strict=True)
-        ):
+        for place, (row, start, end) in enumerate(zip(rows, starts, ends, strict=True)):
             others = candidates[start:end]
             others = others[others != row]
             if len(others):

@@ -220,11 +220,11 @@ class Run:
                 f"{data.fingerprint[:12]}…"
             )
 
-    def load_model(self) -> keras.Model:
-        """Loads `model.keras`."""
+    def load_model(self, path: Path | None = None) -> keras.Model:
+        """Loads `model.keras`, or the file of another epoch's model."""
         import keras
 
         # Registers the classes that the file names.
         import adaptiverec.model.adaptive_rec  # noqa: F401
 
-        return keras.saving.load_model(self.path / MODEL)
+        return keras.saving.load_model(path or self.path / MODEL)

@@ -18,7 +18,9 @@ import yaml
 from adaptiverec.common import cli, errors
 from adaptiverec.common.demo import demo
 from adaptiverec.model.evaluate import evaluate
+from adaptiverec.model.report import report
 from adaptiverec.model.train import train
+from adaptiverec.model.tune import tune
 from adaptiverec.pipeline import prepare
 from adaptiverec.serving.batch_recommend import batch_recommend
 from adaptiverec.serving.export import export
@@ -32,6 +34,8 @@ FUNCTIONS = {
     for function in (
         prepare,
         train,
+        tune,
+        report,
         evaluate,
         export,
         batch_recommend,
@@ -48,6 +52,8 @@ COMMAND_LINES = {
     "--min-item-interactions 3 --split none",
     "train": "--data data --output run --epochs 3 --batch-size 8 --max-length 9 "
     "--objective none --views su --seed 7",
+    "tune": "--data data --ranges ranges.yaml --output out --trials 3 --method random",
+    "report": "run --data data --output page.html --part test",
     "evaluate": "--run run --data data --output report.json",
     "export": "--run run --output models",
     "batch-recommend": "--model models --data data --output out -k 3 --format tfrecord "
@@ -186,6 +192,20 @@ def test_options_have_no_other_names_than_these(name) -> None:
                 "views": "su",
                 "seed": 7,
             },
+        ),
+        (
+            "tune",
+            {
+                "data": "data",
+                "ranges": "ranges.yaml",
+                "output": "out",
+                "trials": 3,
+                "method": "random",
+            },
+        ),
+        (
+            "report",
+            {"run": "run", "data": "data", "output": "page.html", "part": "test"},
         ),
         ("evaluate", {"run": "run", "data": "data", "output": "report.json"}),
         ("export", {"run": "run", "output": "models"}),

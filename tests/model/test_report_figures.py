@@ -1,0 +1,133 @@
+"""The figures behind the training report, against numbers worked by hand."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adaptiverec.model.report_charts import epoch_colour, ramp_place
+from adaptiverec.model.report_cohorts import cohorts, mean_interval, rate_interval
+from adaptiverec.model.report_curves import spread_over
+from adaptiverec.model.report_embeddings import embedding_map, spectrum
+
+
+@pytest.mark.parametrize(
+    ("hits", "number", "low", "high"),
+    # Wilson (1927), as tables have it.
+    [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1.0)],
+)
+def test_the_interval_of_a_share(hits, number, low, high) -> None:
+    found = rate_interval(np.arange(number) < hits, np.arange(number))
+    assert found.mean == hits / number
+    assert found.low == pytest.approx(low, abs=1e-4)
+    assert found.high == pytest.approx(high, abs=1e-4)
+
+
+def test_the_interval_of_a_mean_by_hand() -> None:
+    # Mean .5; squared deviations .01 + .01 + 0 = .02; variance of the mean 3/2 * .02 / 9.
+    found = mean_interval([0.4, 0.6, 0.5], np.arange(3))
+    width = 1.959964 * np.sqrt(1.5 * 0.02 / 9)
+    assert found == pytest.approx((0.5, 0.5 - width, 0.5 + width))
+    # Two targets of each of two users: sums of deviations -.2 and .2.
+    found = mean_interval([0.4, 0.4, 0.6, 0.6], np.array([3, 3, 9, 9]))
+    width = 1.959964 * np.sqrt(2 * 0.08 / 16)
+    assert found == pytest.approx((0.5, 0.5 - width, 0.5 + width))
+    # No share is below none.
+    assert mean_interval([0.0, 1.0, 0.5], np.arange(3))[1:] == (0.0, 1.0)
+
+
+@given(st.lists(st.floats(0.4, 0.6), min_size=20, max_size=50), st.integers(2, 5))
+def test_targets_of_one_user_are_not_counted_as_independent(values, times) -> None:
+    users = np.arange(len(values))
+    once = mean_interval(values, users)
+    often = mean_interval(np.repeat(values, times), np.repeat(users, times))
+    assert often == pytest.approx(once, abs=1e-9)
+
+
+def test_equal_targets_of_a_user_widen_the_interval_of_a_share() -> None:
+    hits = np.arange(200) < 40
+    once = rate_interval(hits, np.arange(200))
+    often = rate_interval(np.repeat(hits, 4), np.repeat(np.arange(200), 4))
+    assert often == pytest.approx(once, abs=2e-4)
+    alone = rate_interval(np.repeat(hits, 4), np.arange(800))
+    assert alone.high - alone.low < 0.6 * (once.high - once.low)
+
+
+@given(st.lists(st.integers(0, 300_000), min_size=1, max_size=400))
+def test_every_target_is_in_one_cohort(keys) -> None:
+    keys = np.array(keys)
+    hits = keys % 3 == 0
+    groups = cohorts(keys, hits, hits / 2, np.arange(len(keys)))
+    assert sum(group.num_targets for group in groups) == len(keys)
+    assert groups[0].least == keys.min()
+    assert groups[-1].most == keys.max()
+    for before, after in itertools.pairwise(groups):
+        assert before.most < after.least
+    if len(keys) >= 30:
+        assert all(group.num_targets >= 30 for group in groups)
+    for group in groups:
+        inside = (keys >= group.least) & (keys <= group.most)
+        assert group.num_targets == inside.sum()
+        assert group.recall.mean == pytest.approx(hits[inside].mean())
+        assert (
+            group.recall.low - 1e-12 <= group.recall.mean <= group.recall.high + 1e-12
+        )
+
+
+def test_singular_values_of_known_vectors() -> None:
+    # Centred already; its singular values are 4 and 3, and the third direction is unused.
+    vectors = np.array([[2.0, 0, 0], [-2, 0, 0], [2, 0, 0], [-2, 0, 0]])
+    vectors[:, 1] = [1.5, 1.5, -1.5, -1.5]
+    found = spectrum(vectors + 7.0)
+    np.testing.assert_allclose(found.values, [1, 0.75, 0], atol=1e-6)
+    shares = np.array([4 / 7, 3 / 7])
+    assert found.effective_rank == pytest.approx(np.exp(-(shares @ np.log(shares))))
+    # 16 / 25 of the variance is not enough.
+    assert found.directions_for_90 == 2
+    assert spectrum(np.ones((5, 3))).effective_rank == 1.0
+
+
+def test_a_map_keeps_the_distances_in_a_plane() -> None:
+    generator = np.random.default_rng(0)
+    plane = generator.normal(size=(50, 2)) * [5, 1]
+    turned, _ = np.linalg.qr(generator.normal(size=(6, 6)))
+    vectors = plane @ turned[:2]
+    popularity = np.arange(50)
+    found = embedding_map(vectors, popularity, num_groups=5)
+    expected = np.linalg.norm(plane[:, None] - plane[None], axis=-1)
+    shown = np.linalg.norm(found.points[:, None] - found.points[None], axis=-1)
+    np.testing.assert_allclose(shown, expected, atol=1e-9)
+    assert sum(found.shares) == pytest.approx(1.0)
+    assert found.shares[0] > found.shares[1]
+    assert found.ranges == [(0, 9), (10, 19), (20, 29), (30, 39), (40, 49)]
+    assert found.groups.tolist() == list(np.repeat(np.arange(5), 10))
+
+
+def test_a_map_of_items_that_are_equally_popular_has_one_group() -> None:
+    found = embedding_map(np.eye(4), np.full(4, 7), num_groups=5, size=3)
+    assert found.ranges == [(7, 7)]
+    assert len(found.points) == 3
+    assert found.num_items == 4
+
+
+def test_colours_go_from_green_to_red() -> None:
+    def parts(colour):
+        return [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
+
+    red, green, _ = parts(epoch_colour(1, 9))
+    assert green > red
+    red, green, _ = parts(epoch_colour(9, 9))
+    assert red > green
+    assert [ramp_place(group, 5) for group in range(5)] == [0, 1, 2, 3, 4]
+    assert [ramp_place(group, 2) for group in range(2)] == [0, 4]
+
+
+@given(st.integers(1, 300), st.integers(2, 40))
+def test_spread_over_keeps_the_ends(number, most) -> None:
+    shown = spread_over(range(number), most)
+    assert shown[0] == 0
+    assert shown[-1] == number - 1
+    assert len(shown) == min(number, most)
+    assert shown == sorted(set(shown))
