@@ -157,7 +157,11 @@ class ReseedEveryEpoch(keras.callbacks.Callback):
 
 
 class StopOnNaN(keras.callbacks.Callback):
-    """Ends a training whose loss is not a number, with a message."""
+    """Ends a training whose loss is not a number, with a message.
+
+    It names the terms of the loss, the step and the epoch; with `steps_per_execution` the
+    last of the steps that ran at once.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -171,7 +175,13 @@ class StopOnNaN(keras.callbacks.Callback):
         self, batch: int, logs: dict[str, float] | None = None
     ) -> None:
         """Checks the running means of the loss and its terms."""
-        logs = logs or {}
+        self._check(logs or {}, f"at step {batch + 1} of epoch {self._epoch + 1}")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Checks the means of the epoch, for loops that read no other."""
+        self._check(logs or {}, f"in epoch {epoch + 1}")
+
+    def _check(self, logs: dict[str, float], where: str) -> None:
         if math.isfinite(float(logs.get("loss", 0.0))):
             return
         broken = [
@@ -181,8 +191,7 @@ class StopOnNaN(keras.callbacks.Callback):
         terms = [name for name in broken if name != "loss"] or broken
         raise StageError(
             "The loss must stay finite; a lower learning_rate may help. Received: "
-            f"{', '.join(terms)} not finite at step {batch + 1} of epoch "
-            f"{self._epoch + 1}"
+            f"{', '.join(terms)} not finite {where}"
         )
 
 

@@ -81,6 +81,8 @@ def distributed_fit(
     def run(batches: Any, step: Any, named: Sequence[str]) -> dict[str, float]:
         model.reset_metrics()
         for number, batch in enumerate(batches):
+            if step is train_step:
+                told.on_train_batch_begin(number)
             step(batch)
             if step is train_step:
                 told.on_train_batch_end(number)

@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from adaptiverec.model.adaptive_rec import AdaptiveRec
 from adaptiverec.model.distributed_fit import distributed_fit
+from adaptiverec.model.dropout import Dropout
 
 NUM_ITEMS, LENGTH = 30, 6
 # The last batch of 16 has a single row: a second replica has none of it.
@@ -41,6 +42,21 @@ def batches() -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices((inputs, targets)).batch(16)
 
 
+def write_masks(out: str, strategy: tf.distribute.Strategy) -> None:
+    """What dropout leaves of ones on every replica, in two steps."""
+    with strategy.scope():
+        layer = Dropout(0.5, seed=3)
+    step = tf.function(
+        lambda: strategy.run(lambda: layer(tf.ones([64]), training=True))
+    )
+    masks = [
+        mask.numpy().tolist()
+        for _ in range(2)
+        for mask in strategy.experimental_local_results(step())
+    ]
+    np.savez(out, figures=json.dumps(masks))
+
+
 def main(out: str, kind: str, options: dict) -> None:
     own_loop = options.pop("own_loop", False)
     epochs = options.pop("epochs", 2)
@@ -57,6 +73,9 @@ def main(out: str, kind: str, options: dict) -> None:
         strategy = tf.distribute.get_strategy()
     if kind != "one" and strategy.num_replicas_in_sync != 2:
         raise SystemExit(f"expected 2 replicas, found {strategy.num_replicas_in_sync}")
+    if options.pop("masks", False):
+        write_masks(out, strategy)
+        return
     keras.utils.set_random_seed(1)
     with strategy.scope() if kind != "one" else contextlib.nullcontext():
         model = AdaptiveRec(

@@ -244,6 +244,8 @@ def test_a_term_that_is_no_number_is_named_with_its_step() -> None:
         StageError, match="threshold_loss not finite at step 8 of epoch 5$"
     ):
         stop.on_train_batch_end(7, {"loss": np.nan, "a": 0.0, "threshold_loss": np.inf})
+    with pytest.raises(StageError, match="Received: loss not finite in epoch 6$"):
+        stop.on_epoch_end(5, {"loss": np.inf, "val_loss": 1.0})
 
 
 @pytest.mark.parametrize("jit_compile", ["auto", False])

@@ -72,7 +72,14 @@ def test_two_replicas_of_mirrored_strategy(tmp_path, options) -> None:
     assert_same(train(tmp_path, "one", options), train(tmp_path, "mirrored", options))
 
 
-def test_dropout_differs_between_replicas_and_training_stays_finite(tmp_path) -> None:
+def test_dropout_differs_between_replicas_and_steps(tmp_path) -> None:
+    masks, _ = train(tmp_path, "mirrored", {"masks": True})
+    assert len({tuple(mask) for mask in masks}) == len(masks) == 4
+    for mask in masks:
+        assert 10 < sum(value > 0 for value in mask) < 54
+
+
+def test_training_with_dropout_stays_finite(tmp_path) -> None:
     figures, _ = train(tmp_path, "mirrored", {"dropout": 0.5})
     assert np.isfinite(figures["loss"]).all()
 

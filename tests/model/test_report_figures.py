@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adaptiverec.model import report_curves as curves
 from adaptiverec.model.report_charts import epoch_colour, ramp_place
 from adaptiverec.model.report_cohorts import cohorts, mean_interval, rate_interval
 from adaptiverec.model.report_curves import spread_over
@@ -110,6 +111,35 @@ def test_a_map_of_items_that_are_equally_popular_has_one_group() -> None:
     assert found.ranges == [(7, 7)]
     assert len(found.points) == 3
     assert found.num_items == 4
+
+
+def test_sections_are_left_out_where_there_is_nothing_to_show() -> None:
+    history = [
+        {"loss": 2.0, "next_item_loss": 2.0},
+        {"loss": 1.0, "next_item_loss": 1.0},
+    ]
+    assert curves.contrast_section(history) is None
+    assert curves.measures_section(history, None) is None
+    assert curves.threshold_section(history, []) is None
+    assert curves.similarity_section([]) is None
+    assert curves.geometry_section([]) is None
+    losses = curves.loss_section(history, None)
+    assert [label for label, _, _ in losses["keys"]] == [
+        "total, training",
+        "next item, training",
+    ]
+    assert "from 2 to 1" in losses["chart"]
+
+
+def test_the_table_of_a_long_run_keeps_its_best_epoch() -> None:
+    history = [{"loss": 1.0, "val_ndcg@10": 0.001 * epoch} for epoch in range(200)]
+    table = curves.epochs_table(history, [], 78)
+    epochs = [epoch for epoch, _, _ in table["rows"]]
+    assert epochs[0] == 1
+    assert epochs[-1] == table["num_epochs"] == 200
+    assert [epoch for epoch, best, _ in table["rows"] if best] == [78]
+    assert len(epochs) <= 21
+    assert table["columns"] == ["loss", "NDCG@10", "seconds"]
 
 
 def test_colours_go_from_green_to_red() -> None:

@@ -20,6 +20,7 @@ from adaptiverec.common.errors import (
     StageError,
 )
 from adaptiverec.model import training_loop
+from adaptiverec.model.report import report
 from adaptiverec.model.run import Run
 from adaptiverec.model.train import train
 
@@ -154,6 +155,10 @@ def test_without_validation_the_last_epoch_is_kept(
         data=str(data), output=str(tmp_path / "run"), epochs=2, **tiny_training
     )
     assert record["best_epoch"] == record["epochs"] == 2
+    page = Path(report(str(tmp_path / "run"))).read_text()
+    assert "no validation targets" in page
+    assert "Losses and measures by epoch" in page
+    assert "Measures of the validation targets" not in page
 
 
 def test_a_loss_that_explodes_stops_the_run(
