@@ -1,9 +1,9 @@
 """Training over several workers, where Keras' own `fit` does not run.
 
 `fit` runs under `tf.distribute.MirroredStrategy`, the replicas of one process. Under
-`tf.distribute.MultiWorkerMirroredStrategy` it fails in Keras 3, which reduces each step's
-figures in a way that this strategy does not allow. The loop here runs the same
-`train_step` and callbacks, and reads figures at the end of an epoch alone.
+`tf.distribute.MultiWorkerMirroredStrategy` it fails in Keras 3.15: it takes the parts of a
+batch that this strategy hands out for tensors, and cannot convert them. The loop here runs
+the same `train_step` and callbacks, and reads figures at the end of an epoch alone.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def distributed_fit(
 
     @tf.function
     def figures() -> dict[str, Any]:
-        return {metric.name: metric.result() for metric in model.metrics}
+        # Keras' own tracker of the loss has the name of the model's, and comes after it.
+        return {metric.name: metric.result() for metric in reversed(model.metrics)}
 
     def run(batches: Any, step: Any, named: Sequence[str]) -> dict[str, float]:
         model.reset_metrics()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import sys
 from pathlib import Path
 from typing import Any
@@ -218,7 +217,6 @@ class _Tuner(keras_tuner.engine.base_tuner.BaseTuner):
         finally:
             # Each trial has graphs of its own.
             keras.backend.clear_session()
-            gc.collect()
         return {_MONITOR: record["best"][_MONITOR]}
 
 

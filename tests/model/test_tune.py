@@ -1,5 +1,6 @@
 """The search: what is tried, what is kept, and how it goes on."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -16,13 +17,18 @@ from adaptiverec.common.errors import (
 from adaptiverec.model.run import SCHEMA_VERSION
 from adaptiverec.model.tune import print_trials, tune
 
-pytest.importorskip("keras_tuner")
-
-pytestmark = pytest.mark.filterwarnings(
-    # KerasTuner asks for the thread by a name that Python has given up.
-    "ignore:currentThread:DeprecationWarning",
-    "ignore:getName:DeprecationWarning",
-)
+pytestmark = [
+    # Not imported here: that takes seconds, in every process that collects tests.
+    pytest.mark.skipif(
+        importlib.util.find_spec("keras_tuner") is None,
+        reason="KerasTuner, of the extra [tune], is not installed",
+    ),
+    pytest.mark.filterwarnings(
+        # KerasTuner asks for the thread by a name that Python has given up.
+        "ignore:currentThread:DeprecationWarning",
+        "ignore:getName:DeprecationWarning",
+    ),
+]
 
 RANGES = """
 dropout: {min: 0.0, max: 0.9, step: 0.1}
@@ -58,6 +64,8 @@ def trained(monkeypatch) -> list[dict]:
         return record
 
     monkeypatch.setattr(search, "train", train)
+    # There is no session to clear, and it takes a while in a process with TensorFlow.
+    monkeypatch.setattr(search.keras.backend, "clear_session", lambda: None)
     return calls
 
 
@@ -98,9 +106,9 @@ def test_a_grid_tries_everything_and_keeps_the_best(trained, arguments, capsys) 
 def test_equal_seeds_try_the_same(trained, arguments, tmp_path, method) -> None:
     for seed, name in ((4, "a"), (4, "b"), (5, "c")):
         output = str(tmp_path / name)
-        tune(**{**arguments, "output": output}, method=method, seed=seed, trials=5)
+        tune(**{**arguments, "output": output}, method=method, seed=seed, trials=4)
     tried = [(call["dropout"], call["views"]) for call in trained]
-    assert tried[:5] == tried[5:10] != tried[10:]
+    assert tried[:4] == tried[4:8] != tried[8:]
 
 
 def test_a_search_that_was_killed_goes_on_with_its_run(
