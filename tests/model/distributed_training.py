@@ -100,6 +100,9 @@ def main(out: str, kind: str, options: dict) -> None:
             shuffle=False,
             verbose=0,
         ).history
+    if kind == "workers" and strategy.cluster_resolver.task_id == 0:
+        # As the documents say: one of the workers alone.
+        model.save(out.replace(".npz", ".keras"))
     weights = {f"weight {v.path}": v.numpy() for v in model.weights}
     np.savez(out, figures=json.dumps(figures), **weights)
 

@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
+
+# Registers the classes that a saved model names.
+import adaptiverec.model.adaptive_rec  # noqa: F401
 
 pytestmark = pytest.mark.slow
 
@@ -104,6 +108,12 @@ def test_two_workers_over_loopback(tmp_path) -> None:
     found = [results(out, process) for out, process in processes]
     for worker in found:
         assert_same(one, worker)
+    saved = keras.saving.load_model(tmp_path / "worker0.keras")
+    for weight in saved.weights:
+        if "seed_generator" not in weight.path:
+            np.testing.assert_allclose(
+                weight.numpy(), one[1][f"weight {weight.path}"], rtol=1e-3, atol=2e-5
+            )
 
 
 def test_our_loop_is_keras_fit(tmp_path) -> None:
