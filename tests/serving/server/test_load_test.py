@@ -17,6 +17,7 @@ from typing import Any
 import grpc
 import pytest
 import tensorflow as tf
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 from tensorflow_serving.apis import predict_pb2
@@ -135,7 +136,9 @@ class Standing:
 
 
 @contextmanager
-def standing() -> Iterator[tuple[str, Standing]]:
+def standing(
+    credentials: grpc.ServerCredentials | None = None,
+) -> Iterator[tuple[str, Standing]]:
     answer = Standing()
     method = grpc.unary_unary_rpc_method_handler(
         answer,
@@ -147,7 +150,10 @@ def standing() -> Iterator[tuple[str, Standing]]:
     )
     with ThreadPoolExecutor(100) as pool:
         server = grpc.server(pool, [handler])
-        port = server.add_insecure_port("127.0.0.1:0")
+        if credentials is None:
+            port = server.add_insecure_port("127.0.0.1:0")
+        else:
+            port = server.add_secure_port("127.0.0.1:0", credentials)
         server.start()
         yield f"127.0.0.1:{port}", answer
         server.stop(0).wait()
@@ -186,6 +192,42 @@ def test_closed_loop(tmp_path, capsys) -> None:
     assert "closed loop, 6 clients" in out
     assert f"{total['requests']:,}" in out
     assert max(map(len, out.splitlines())) <= 80
+
+
+def test_over_mutual_tls(tmp_path) -> None:
+    authority = trustme.CA()
+    server_certificate = authority.issue_cert("127.0.0.1")
+    client_certificate = authority.issue_cert("load@example.org")
+    files = {name: tmp_path / f"{name}.pem" for name in ("ca", "certificate", "key")}
+    authority.cert_pem.write_to_path(files["ca"])
+    client_certificate.cert_chain_pems[0].write_to_path(files["certificate"])
+    client_certificate.private_key_pem.write_to_path(files["key"])
+    credentials = grpc.ssl_server_credentials(
+        [
+            (
+                server_certificate.private_key_pem.bytes(),
+                server_certificate.cert_chain_pems[0].bytes(),
+            )
+        ],
+        root_certificates=authority.cert_pem.bytes(),
+        require_client_auth=True,
+    )
+    with standing(credentials) as (address, _):
+        report = loadtest(
+            server=address,
+            clients=2,
+            seconds=0.3,
+            warm_up=0,
+            num_histories=4,
+            history_length=3,
+            timeout=30,
+            tls=True,
+            **{f"tls_{name}": str(file) for name, file in files.items()},
+        )
+        with pytest.raises(ServerError, match="UNAVAILABLE"):
+            loadtest(server=address, seconds=0.3, num_histories=4, timeout=2)
+    assert report["total"]["errors"] == {}
+    assert report["total"]["requests"] >= 2
 
 
 def test_failures_are_counted_by_status(capsys) -> None:
