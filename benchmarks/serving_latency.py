@@ -1,7 +1,9 @@
 """How long a recommendation takes inside a server process, and what memory a model takes.
 
 Makes up a model (no training), saves it as `export` does, and asks it in a fresh process
-through a TF1 session, as TensorFlow Serving does. Beside it stand a floor, which only
+through a TF1 session, as TensorFlow Serving does. Memory is what the process takes more,
+after answering, and what of that is due to the items: the rest is TensorFlow's code and
+buffers, and the same for a model of a thousand items. Beside it stand a floor, which only
 multiplies the item matrix with a query and takes the best, and TensorFlow Recommenders'
 BruteForce as the retrieval of the same model. ::
 
@@ -26,6 +28,7 @@ import numpy as np
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 FLOOR = "floor"
 K = 10
+FEW_ITEMS = 1000
 
 
 def item_id(number: int) -> str:
@@ -101,6 +104,8 @@ def measure(directory: Path, items: int, options: argparse.Namespace) -> dict[st
     import tensorflow as tf
     from tensorflow.core.protobuf import config_pb2
 
+    from adaptiverec.serving.free_memory import give_memory_back
+
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         session.run(tf.constant(0))
     before = resident()
@@ -146,6 +151,7 @@ def measure(directory: Path, items: int, options: argparse.Namespace) -> dict[st
             times.append(time.perf_counter() - begin)
         figures[str(batch)] = (np.percentile(times, [0, 50, 90, 99]) * 1e3).tolist()
     gc.collect()
+    give_memory_back()
     figures["memory"] = resident() - before
     return figures
 
@@ -160,6 +166,16 @@ def in_process(*arguments: str) -> str:
         text=True,
     )
     return done.stdout
+
+
+def save_and_measure(kind: str, items: int, rest: list[str]) -> dict[str, Any]:
+    """A model of a kind, saved in one process and measured in another."""
+    with tempfile.TemporaryDirectory() as temporary:
+        # The last of an option given twice counts.
+        arguments = [*rest, "--items", str(items), "--kinds", kind]
+        arguments += ["--directory", f"{temporary}/1", "--step"]
+        in_process(*arguments, "save")
+        return json.loads(in_process(*arguments, "measure"))
 
 
 def main() -> None:
@@ -187,18 +203,17 @@ def main() -> None:
         print(json.dumps(measure(options.directory, options.items[0], options)))
         return
     rest = sys.argv[1:]
-    for items in options.items:
-        data = items * (options.dim * 4 + len(item_id(0)) + 1) / 2**20
-        print(f"{items:,} items; item matrix and vocabulary {data:,.0f} MiB")
-        for kind in options.kinds:
-            with tempfile.TemporaryDirectory() as temporary:
-                # The last of an option given twice counts.
-                arguments = [*rest, "--items", str(items), "--kinds", kind]
-                arguments += ["--directory", f"{temporary}/1", "--step"]
-                in_process(*arguments, "save")
-                figures = json.loads(in_process(*arguments, "measure"))
+    for kind in options.kinds:
+        least = save_and_measure(kind, FEW_ITEMS, rest)["memory"]
+        for items in options.items:
+            data = items * (options.dim * 4 + len(item_id(0)) + 1) / 2**20
+            figures = save_and_measure(kind, items, rest)
+            memory = figures["memory"]
             print(
-                f"  {kind:12} {figures['memory']:,.0f} MiB, {figures['memory'] / data:.2f}"
+                f"{kind}, {items:,} items, item matrix and vocabulary {data:,.0f} MiB: "
+                f"{memory:,.0f} MiB, {memory / data:.2f}; of that by the items "
+                f"{memory - least:,.0f} MiB, {(memory - least) / data:.2f}",
+                flush=True,
             )
             for batch in options.batch:
                 low, p50, p90, p99 = figures[str(batch)]
