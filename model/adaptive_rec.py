@@ -76,6 +76,9 @@ class AdaptiveRec(keras.Model):
         dropout: Rate, for embeddings, attention and sublayers alike.
         pre_norm: Whether the inputs of the blocks' sublayers are normalised, instead of
             the sums of their outputs and residuals (Xiong et al. 2020).
+        low_pass_share: Share of a low-pass filter beside attention in each block, from 0
+            to below 1 (Shin et al. 2024, see :class:`~.low_pass.LowPass`).
+        low_pass_frequencies: How many of the lowest frequencies it keeps.
         next_item: ``L_basic``: `"softmax"` over the whole catalogue; for catalogues too
             large for that, `"sampled_softmax"` with logQ correction or `"gbce"`, see
             :mod:`adaptiverec.model.sampled_loss`.
@@ -114,6 +117,8 @@ class AdaptiveRec(keras.Model):
         inner_dim: int = 256,
         dropout: float = 0.5,
         pre_norm: bool = False,
+        low_pass_share: float = 0.0,
+        low_pass_frequencies: int = 5,
         next_item: str = "softmax",
         num_negatives: int = 256,
         gbce_calibration: float = 0.75,
@@ -163,6 +168,8 @@ class AdaptiveRec(keras.Model):
             inner_dim=inner_dim,
             dropout=dropout,
             pre_norm=pre_norm,
+            low_pass_share=low_pass_share,
+            low_pass_frequencies=low_pass_frequencies,
             name="encoder",
         )
         self.next_item = NextItemObjective(

@@ -45,7 +45,8 @@ def next_item_loss(representations: Any, item_vectors: Any, targets: Any) -> Any
             weighted = f * weights
             p = tf.cast(shares, f.dtype)
             to_f = (tf.matmul(p, vectors) - target_vectors) * weights
-            to_vectors = tf.matmul(p, weighted, transpose_a=True)
+            # Half the time of p^T f(s), whose long side would be the transposed one.
+            to_vectors = tf.transpose(tf.matmul(weighted, p, transpose_a=True))
             return to_f, tf.tensor_scatter_nd_sub(to_vectors, rows[:, None], weighted)
 
         return log_denominators - target_scores, gradient

@@ -142,6 +142,23 @@ class PackedBatch:
         padded = [padding.pad(tokens) for tokens in (query, key, value)]
         return padding.unpad([attention(*group) for group in zip(*padded, strict=True)])
 
+    def mix(
+        self, mixing: Callable[[tf.Tensor], tf.Tensor], states: tf.Tensor
+    ) -> tf.Tensor:
+        """Lets the tokens of each sequence mix, feature by feature, group by group.
+
+        Args:
+            mixing: Maps `[rows, length, hidden_dim]` to the same shape; it must be causal,
+                as in :meth:`attend`.
+            states: Float tensor of shape `[tokens, hidden_dim]`.
+
+        Returns:
+            Float tensor of shape `[tokens, hidden_dim]`.
+        """
+        padding = self._padding(1)
+        groups = [tf.squeeze(group, axis=1) for group in padding.pad(states)]
+        return padding.unpad([mixing(group) for group in groups])
+
     def attend_from_sequences(
         self, attention: Callable[..., tf.Tensor], states: tf.Tensor, *rows: tf.Tensor
     ) -> tf.Tensor:

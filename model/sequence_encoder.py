@@ -44,6 +44,8 @@ class SequenceEncoder(keras.layers.Layer):
         inner_dim: Units of their feed-forward networks.
         dropout: Rate, for embeddings, attention and sublayers alike.
         pre_norm: Whether sublayers' inputs are normalised instead of their sums.
+        low_pass_share: Share of a low-pass filter beside attention, from 0 to below 1.
+        low_pass_frequencies: Of that filter, see :class:`~.low_pass.LowPass`.
 
     Raises:
         InvalidValueError: An argument is outside its rule.
@@ -65,6 +67,8 @@ class SequenceEncoder(keras.layers.Layer):
         inner_dim: int = 256,
         dropout: float = 0.5,
         pre_norm: bool = False,
+        low_pass_share: float = 0.0,
+        low_pass_frequencies: int = 5,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -79,6 +83,8 @@ class SequenceEncoder(keras.layers.Layer):
                 f"hidden_dim={hidden_dim}, num_heads={num_heads}"
             )
         check_rate("dropout", dropout)
+        check_rate("low_pass_share", low_pass_share)
+        check_at_least("low_pass_frequencies", low_pass_frequencies, 1)
         self.num_items = num_items
         self.max_length = max_length
         self.hidden_dim = hidden_dim
@@ -87,6 +93,8 @@ class SequenceEncoder(keras.layers.Layer):
         self.inner_dim = inner_dim
         self.dropout_rate = dropout
         self.pre_norm = pre_norm
+        self.low_pass_share = low_pass_share
+        self.low_pass_frequencies = low_pass_frequencies
         # Padding, the items, [mask].
         self.item_embedding = keras.layers.Embedding(
             num_items + 2,
@@ -108,6 +116,9 @@ class SequenceEncoder(keras.layers.Layer):
                 inner_dim=inner_dim,
                 dropout=dropout,
                 pre_norm=pre_norm,
+                low_pass_share=low_pass_share,
+                low_pass_frequencies=low_pass_frequencies,
+                max_length=max_length,
                 name=f"block_{index}",
             )
             for index in range(num_blocks)
@@ -206,4 +217,6 @@ class SequenceEncoder(keras.layers.Layer):
             "inner_dim": self.inner_dim,
             "dropout": self.dropout_rate,
             "pre_norm": self.pre_norm,
+            "low_pass_share": self.low_pass_share,
+            "low_pass_frequencies": self.low_pass_frequencies,
         }

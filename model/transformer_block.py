@@ -11,6 +11,7 @@ from adaptiverec.model.dropout import Dropout
 from adaptiverec.model.gelu import gelu
 from adaptiverec.model.initialization import small_normal
 from adaptiverec.model.layer_norm import LayerNorm
+from adaptiverec.model.low_pass import LowPass
 from adaptiverec.model.packed_batch import PackedBatch
 from adaptiverec.model.self_attention import SelfAttention
 
@@ -30,6 +31,10 @@ class TransformerBlock(keras.layers.Layer):
         inner_dim: Units of the feed-forward network's hidden layer.
         dropout: Rate for attention weights and for both sublayers' outputs.
         pre_norm: Whether the sublayers' inputs are normalised instead of the sums.
+        low_pass_share: Share of a low-pass filter in the first sublayer, beside attention's
+            (Shin et al. 2024); 0 is attention alone.
+        low_pass_frequencies: Of that filter, see :class:`~.low_pass.LowPass`.
+        max_length: Longest sequence, in items; for that filter alone.
         epsilon: Of the layer normalisations.
     """
 
@@ -40,6 +45,9 @@ class TransformerBlock(keras.layers.Layer):
         inner_dim: int,
         dropout: float,
         pre_norm: bool = False,
+        low_pass_share: float = 0.0,
+        low_pass_frequencies: int = 5,
+        max_length: int = 50,
         epsilon: float = 1e-12,
         **kwargs: Any,
     ) -> None:
@@ -48,6 +56,9 @@ class TransformerBlock(keras.layers.Layer):
         self.inner_dim = inner_dim
         self.dropout_rate = dropout
         self.pre_norm = pre_norm
+        self.low_pass_share = low_pass_share
+        self.low_pass_frequencies = low_pass_frequencies
+        self.max_length = max_length
         self.epsilon = epsilon
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -56,6 +67,14 @@ class TransformerBlock(keras.layers.Layer):
         self.attention = SelfAttention(
             num_heads=self.num_heads, dropout=self.dropout_rate, name="attention"
         )
+        self.low_pass = None
+        if self.low_pass_share:
+            self.low_pass = LowPass(
+                max_length=self.max_length,
+                num_frequencies=self.low_pass_frequencies,
+                name="low_pass",
+            )
+            self.low_pass.build(input_shape)
         self.inner = keras.layers.Dense(
             self.inner_dim,
             activation=gelu,
@@ -98,6 +117,10 @@ class TransformerBlock(keras.layers.Layer):
         attend = self.attention.from_last if last_only else self.attention
         source = self.attention_norm(states) if self.pre_norm else states
         attended = attend(source, batch=batch, training=training)
+        if self.low_pass is not None:
+            smooth = self.low_pass.from_last if last_only else self.low_pass
+            share = self.low_pass_share
+            attended = (1.0 - share) * attended + share * smooth(source, batch=batch)
         if last_only:
             states = tf.gather(states, batch.last_tokens)
         states += self.dropout(attended, training=training)
@@ -116,5 +139,8 @@ class TransformerBlock(keras.layers.Layer):
             "inner_dim": self.inner_dim,
             "dropout": self.dropout_rate,
             "pre_norm": self.pre_norm,
+            "low_pass_share": self.low_pass_share,
+            "low_pass_frequencies": self.low_pass_frequencies,
+            "max_length": self.max_length,
             "epsilon": self.epsilon,
         }

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from adaptiverec.model.low_pass import LowPass
 from adaptiverec.model.sequence_encoder import SequenceEncoder
 from adaptiverec.model.transformer_block import TransformerBlock
 from adaptiverec.serving.gather_read import gather_read
@@ -79,6 +80,10 @@ class _Block(tf.Module):
         self._num_heads = block.num_heads
         self._pre_norm = block.pre_norm
         self._dim = attention.query.units
+        self._low_pass_share = block.low_pass_share
+        self._low_pass = (
+            _LowPass(block.low_pass, "low_pass") if block.low_pass else None
+        )
         # Queries come scaled out of their kernel.
         scale = 1.0 / math.sqrt(self._dim // block.num_heads)
         self._query = _Dense(attention.query, "query", scale=scale)
@@ -102,8 +107,11 @@ class _Block(tf.Module):
         scores = tf.matmul(queries, keys, transpose_b=True) + mask
         mixed = tf.matmul(tf.nn.softmax(scores), values)
         mixed = tf.concat(tf.split(mixed, self._num_heads, axis=0), axis=2)
-        mixed = tf.reshape(mixed, [-1, self._dim])
-        return tf.reshape(self._rest(rows, mixed), shape)
+        attended = self._projection(tf.reshape(mixed, [-1, self._dim]))
+        if self._low_pass is not None:
+            smooth = self._low_pass(tf.reshape(source, shape))
+            attended = self._blend(attended, tf.reshape(smooth, [-1, self._dim]))
+        return tf.reshape(self._rest(rows, attended), shape)
 
     def last_state(
         self, states: tf.Tensor, last: tf.Tensor, mask: tf.Tensor
@@ -124,14 +132,22 @@ class _Block(tf.Module):
             scores = tf.reduce_sum(key * query[:, None, :], axis=2) + mask
             weights = tf.nn.softmax(scores)
             mixed.append(tf.reduce_sum(value * weights[:, :, None], axis=1))
-        return self._rest(own, tf.concat(mixed, axis=1))
+        attended = self._projection(tf.concat(mixed, axis=1))
+        if self._low_pass is not None:
+            smooth = self._low_pass.at(last, tf.reshape(rows, shape), own_source)
+            attended = self._blend(attended, smooth)
+        return self._rest(own, attended)
 
     def _heads(self, rows: tf.Tensor, shape: tf.Tensor, times: int) -> list[tf.Tensor]:
         rows = tf.reshape(rows, [shape[0], shape[1], times * self._dim])
         return tf.split(rows, times * self._num_heads, axis=2)
 
-    def _rest(self, rows: tf.Tensor, mixed: tf.Tensor) -> tf.Tensor:
-        rows += self._projection(mixed)
+    def _blend(self, attended: tf.Tensor, smooth: tf.Tensor) -> tf.Tensor:
+        share = self._low_pass_share
+        return (1.0 - share) * attended + share * smooth
+
+    def _rest(self, rows: tf.Tensor, attended: tf.Tensor) -> tf.Tensor:
+        rows += attended
         if self._pre_norm:
             return rows + self._feed_forward(self._inner_norm(rows))
         rows = self._attention_norm(rows)
@@ -140,6 +156,27 @@ class _Block(tf.Module):
     def _feed_forward(self, rows: tf.Tensor) -> tf.Tensor:
         inner = tf.nn.gelu(self._inner(rows), approximate=False)
         return self._outer(inner)
+
+
+class _LowPass(tf.Module):
+    """The low-pass filter beside attention."""
+
+    def __init__(self, layer: LowPass, name: str) -> None:
+        super().__init__(name=name)
+        self._weights = _variable(layer.causal_weights, "weights")
+        self._high = _variable(tf.square(layer.high_scale), "high")
+
+    def __call__(self, states: tf.Tensor) -> tf.Tensor:
+        """`[batch, width, dim]` to the same."""
+        width = tf.shape(states)[1]
+        low = tf.matmul(self._weights[:width, :width], states)
+        return low + self._high * (states - low)
+
+    def at(self, last: tf.Tensor, states: tf.Tensor, own: tf.Tensor) -> tf.Tensor:
+        """At the place `last` of each row, whose state is `own`: `[batch, dim]`."""
+        weights = gather_read(self._weights, last)[:, : tf.shape(states)[1]]
+        low = tf.reduce_sum(states * weights[:, :, None], axis=1)
+        return low + self._high * (own - low)
 
 
 class _Dense(tf.Module):
