@@ -31,7 +31,7 @@ from adaptiverec.serving.free_memory import give_memory_back
 from adaptiverec.serving.inference_tasks import inference_tasks
 from adaptiverec.serving.observer import Observer
 from adaptiverec.serving.runner import Runner, RunnerWrapper
-from adaptiverec.serving.saved_model import load_saved_model
+from adaptiverec.serving.saved_model import check_directory, load_saved_model
 from adaptiverec.serving.session_runner import SessionRunner
 from adaptiverec.serving.signatures import (
     DEFAULT_SIGNATURE,
@@ -109,6 +109,7 @@ class Servable:
             config.CopyFrom(session_config)
         # Two versions are in memory during a swap: neither may take the whole GPU.
         config.gpu_options.allow_growth = True
+        check_directory(path, f"{{name: {name} version: {version}}}")
         session, self.signatures = _observed(
             lambda: load_saved_model(path, tags, config), self._observer.load, path
         )

@@ -262,7 +262,7 @@ def _check_versions(model: model_server_config_pb2.ModelConfig) -> None:
         raise RequestError(
             grpc.StatusCode.INVALID_ARGUMENT,
             f"Could not find base path {model.base_path} for servable {model.name} with "
-            f"error {error}",
+            f"error NOT_FOUND: {model.base_path} not found",
         ) from error
     if not versions:
         raise RequestError(
