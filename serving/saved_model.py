@@ -39,7 +39,7 @@ def check_directory(path: Path, servable: str) -> None:
         RequestError: INTERNAL, with tensorflow_model_server's words.
     """
     reason = f"{path} not found"
-    if os.path.exists(path):
+    if path.exists():
         try:
             os.scandir(path).close()
             return

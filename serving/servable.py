@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,6 +35,7 @@ from adaptiverec.serving.saved_model import check_directory, load_saved_model
 from adaptiverec.serving.session_runner import SessionRunner
 from adaptiverec.serving.signatures import (
     DEFAULT_SIGNATURE,
+    check_types,
     predict_feeds,
     predict_outputs,
     predict_signature,
@@ -42,7 +43,6 @@ from adaptiverec.serving.signatures import (
 from adaptiverec.serving.status import RequestError
 from adaptiverec.serving.tensors import (
     content_proto_from_array,
-    dtype_name,
     proto_from_array,
 )
 from adaptiverec.serving.warmup import run_warmup
@@ -192,9 +192,9 @@ class Servable:
         feeds = predict_feeds(signature, inputs)
         aliases = predict_outputs(signature, output_filter)
         if self._check_types:
-            _check_types(signature, feeds)
+            check_types(signature.inputs.values(), feeds)
         names = [signature.outputs[alias].name for alias in aliases]
-        values = self._run("Predict", feeds, names, timeout)
+        values = self._run("Predict", feeds, names, timeout, signature.inputs.values())
         return dict(zip(aliases, values, strict=True))
 
     def classify(
@@ -213,7 +213,7 @@ class Servable:
             self._example_signature(spec), check_method_name=self._check_method_names
         )
         values, count = self._run_examples(
-            "Classify", request.input, task.input, task.outputs, timeout
+            "Classify", request.input, task.input_info, task.outputs, timeout
         )
         response = classification_pb2.ClassificationResponse(
             result=task.result(values, count)
@@ -235,7 +235,7 @@ class Servable:
             self._example_signature(spec), check_method_name=self._check_method_names
         )
         values, count = self._run_examples(
-            "Regress", request.input, task.input, task.outputs, timeout
+            "Regress", request.input, task.input_info, task.outputs, timeout
         )
         response = regression_pb2.RegressionResponse(result=task.result(values, count))
         self._say_who(response.model_spec, spec)
@@ -259,7 +259,7 @@ class Servable:
         values, count = self._run_examples(
             "MultiInference",
             request.input,
-            tasks[0].input if tasks else "",
+            tasks[0].input_info if tasks else meta_graph_pb2.TensorInfo(),
             outputs,
             timeout,
         )
@@ -289,13 +289,13 @@ class Servable:
         self,
         api: str,
         examples: input_pb2.Input,
-        feed: str,
+        feed: meta_graph_pb2.TensorInfo,
         fetches: list[str],
         timeout: float | None,
     ) -> tuple[dict[str, np.ndarray], int]:
         protos = serialized_examples(examples)
         self._observer.examples(self.name, api, len(protos))
-        values = self._run(api, {feed: protos}, fetches, timeout)
+        values = self._run(api, {feed.name: protos}, fetches, timeout, [feed])
         return dict(zip(fetches, values, strict=True)), len(protos)
 
     def _run(
@@ -304,9 +304,16 @@ class Servable:
         feeds: Mapping[str, np.ndarray],
         fetches: Sequence[str],
         timeout: float | None,
+        inputs: Iterable[meta_graph_pb2.TensorInfo],
     ) -> list[np.ndarray]:
         start = time.perf_counter()
-        values = self._runner.run(feeds, fetches, timeout)
+        try:
+            values = self._runner.run(feeds, fetches, timeout)
+        except RequestError:
+            # Looked at only now, since hardly any request is wrong. The runner says it
+            # in words of its own, and names a node that no caller knows.
+            check_types(inputs, feeds)
+            raise
         self._observer.runtime(self.name, api, time.perf_counter() - start)
         return values
 
@@ -351,25 +358,6 @@ def _observed(
         raise
     finally:
         tell(str(path), code, time.perf_counter() - start)
-
-
-def _check_types(
-    signature: meta_graph_pb2.SignatureDef, feeds: Mapping[str, np.ndarray]
-) -> None:
-    """What TensorFlow says of a tensor of another type than the graph's."""
-    for info in signature.inputs.values():
-        received = tf.dtypes.as_dtype(feeds[info.name].dtype)
-        expected = tf.dtypes.as_dtype(info.dtype)
-        if received != expected:
-            raise _invalid(
-                f"Type mismatch: actual {_short_name(received)} vs. expect "
-                f"{_short_name(expected)}"
-            )
-
-
-def _short_name(dtype: tf.DType) -> str:
-    """How TensorFlow's C++ calls a type: DT_FLOAT is float."""
-    return dtype_name(dtype.as_datatype_enum).removeprefix("DT_").lower()
 
 
 def _invalid(message: str) -> RequestError:

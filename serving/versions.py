@@ -9,7 +9,6 @@ but tried again as ``max_num_load_retries`` says.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -42,10 +41,10 @@ def find_versions(base_path: Path) -> dict[int, Path]:
         OSError: The base path cannot be listed.
     """
     versions: dict[int, Path] = {}
-    for name in sorted(os.listdir(base_path)):
-        number = _number(name)
+    for entry in sorted(base_path.iterdir()):
+        number = _number(entry.name)
         if number is not None:
-            versions[number] = base_path / name
+            versions[number] = entry
     return versions
 
 

@@ -262,7 +262,7 @@ def test_batching_rest_and_metrics_are_plugged_in(start, publish, helpers, tmp_p
     # Unlike tensors are never put together.
     code, message = caller.refusal(helpers.predict_request("echo", text=tf.ones([1])))
     assert code == grpc.StatusCode.INVALID_ARGUMENT
-    assert message == "Type mismatch: actual float vs. expect string"
+    assert message == "Expects arg[0] to be string but float is provided"
     health = caller.channel.unary_unary("/grpc.health.v1.Health/Check")
     # The state, SERVING.
     assert health(b"", timeout=30) == b"\x08\x01"
