@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from typing import Any
 
@@ -11,13 +12,12 @@ from adaptiverec.common.errors import InvalidValueError
 __all__ = ["ServerFlags"]
 
 _PORTS = ("port", "rest_api_port")
+# Where they are negative, tensorflow_model_server does not poll.
+_SECONDS = ("file_system_poll_wait_seconds", "model_config_file_poll_wait_seconds")
 _NOT_NEGATIVE = (
-    "file_system_poll_wait_seconds",
-    "model_config_file_poll_wait_seconds",
     "max_num_load_retries",
     "num_load_threads",
     "num_unload_threads",
-    "num_request_iterations_for_warmup",
     "tensorflow_session_parallelism",
     "tensorflow_intra_op_parallelism",
     "tensorflow_inter_op_parallelism",
@@ -140,16 +140,6 @@ class ServerFlags:
             "batching_parameters_file",
             "must come with enable_batching",
         )
-        self._require(
-            self.rest_api_port == 0 or self.rest_api_port != self.port,
-            "rest_api_port",
-            "must not be the same as port",
-        )
-        self._require(
-            bool(self.rest_api_port) or not self.monitoring_config_file,
-            "monitoring_config_file",
-            "must come with rest_api_port, where the metrics are to be had",
-        )
         if all(getattr(self, name) > 0 for name in _PARALLELISM):
             raise InvalidValueError(
                 "Either tensorflow_session_parallelism or the other two of "
@@ -164,8 +154,11 @@ class ServerFlags:
             self._require(
                 0 <= getattr(self, name) <= 65535, name, "must be from 0 to 65535"
             )
+        for name in _SECONDS:
+            self._require(
+                math.isfinite(getattr(self, name)), name, "must be a number of seconds"
+            )
         for name in _NOT_NEGATIVE:
-            # Written so that it also refuses what is not a number.
             self._require(getattr(self, name) >= 0, name, "must not be negative")
         for name in _AT_LEAST_ONE:
             value = getattr(self, name)
@@ -181,6 +174,11 @@ class ServerFlags:
             raise InvalidValueError(
                 f"{name} {rule}. Received: {name}={getattr(self, name)!r}"
             )
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether there is a REST port. That of gRPC cannot be one at the same time."""
+        return self.rest_api_port not in (0, self.port)
 
     @property
     def tags(self) -> list[str]:

@@ -211,6 +211,9 @@ class ModelServer:
     def _metrics(self) -> tuple[Metrics | None, str | None]:
         if not self._flags.monitoring_config_file:
             return None, None
+        if not self._flags.has_rest:
+            _log.warning("no metrics, since there is no REST port to have them at")
+            return None, None
         from adaptiverec.serving.metrics import Metrics, read_metrics_path
 
         path = read_metrics_path(self._flags.monitoring_config_file)
@@ -289,7 +292,14 @@ class ModelServer:
             observer=metrics,
         )
         self._port = self._grpc.port
-        if flags.rest_api_port:
+        if flags.rest_api_port and not flags.has_rest:
+            # As there: an error that does not end the server.
+            _log.error(
+                "no REST API, since rest_api_port is the same as port. Received: "
+                "rest_api_port=%d",
+                flags.rest_api_port,
+            )
+        if flags.has_rest:
             from adaptiverec.serving.rest import start_rest_server
 
             self._rest = start_rest_server(

@@ -90,16 +90,16 @@ def serve(
         host: The address to listen on. By default only this machine can reach it;
             ``0.0.0.0`` lets other machines in.
         grpc_socket_path: A Unix socket for gRPC to listen on as well.
-        rest_api_port: The TCP port of the REST API; 0 is none.
+        rest_api_port: The TCP port of the REST API; 0 is none, and so is that of gRPC.
         rest_api_num_threads: How many REST requests run at once; 4 a core by default.
         rest_api_timeout_in_ms: How long a REST request may take.
         rest_api_enable_cors_support: Whether pages of other origins may read the answers.
         model_config_file: Text proto of ModelServerConfig: several models, which of their
             versions, and labels.
-        model_config_file_poll_wait_seconds: Time between two looks at that file; 0 never
-            looks again.
+        model_config_file_poll_wait_seconds: Time between two looks at that file; 0 or less
+            never looks again.
         file_system_poll_wait_seconds: Time between two looks for versions; 0 never looks
-            again.
+            again. A negative one never looks at all, so that no model becomes available.
         fail_if_no_model_versions_found: Whether a base path that does not exist or holds no
             version ends the server at its start. By default it waits for a version, with
             a warning and its ports closed, as tensorflow_model_server does.
@@ -111,12 +111,13 @@ def serve(
             be given to a version before it is available.
         saved_model_tags: Which graph of a SavedModel; tags are separated by commas.
         enable_model_warmup: Whether to run warm-up requests before a version serves.
-        num_request_iterations_for_warmup: How often to run each; 0 is once.
+        num_request_iterations_for_warmup: How often to run each; 0 or less is once.
         enable_batching: Whether concurrent requests run as one.
         batching_parameters_file: Text proto of BatchingParameters.
         enable_per_model_batching_parameters: Whether each version has its own, in
             batching_params.pbtxt.
-        monitoring_config_file: Text proto of MonitoringConfig: metrics on the REST port.
+        monitoring_config_file: Text proto of MonitoringConfig: metrics on the REST port,
+            if there is one.
         ssl_config_file: Text proto of SSLConfig: keys and certificates of the gRPC port.
         grpc_max_threads: How many requests run at once; one more is refused. By default 4
             a core and at least 64, and then 15 times as many may wait.

@@ -43,7 +43,8 @@ class ServerCore:
 
     Args:
         load: Loads a version, given the model's name, its number and its directory.
-        file_system_poll_wait_seconds: Time between two looks for versions; 0 looks once.
+        file_system_poll_wait_seconds: Time between two looks for versions; 0 looks once,
+            a negative one never.
         max_num_load_retries: How often a version that failed to load is tried again.
         load_retry_interval_micros: Time between two such tries; none where negative.
         num_load_threads: How many models may load at once; 0 is all.

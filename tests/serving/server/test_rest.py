@@ -344,6 +344,11 @@ class TestModels:
             {"error": "Missing model name in request."},
         )
 
+    def test_case_matters_in_what_is_asked_for(self, client):
+        # As in tensorflow_model_server, which takes the path and then knows no METADATA.
+        _, body = client.raw("GET", f"{TOY}/METADATA")
+        assert json.loads(body) == json.loads(client.raw("GET", TOY)[1])
+
     def test_the_metadata(self, client):
         status, answer = client.get(f"{TOY}/versions/7/metadata")
         assert status == 200
@@ -379,7 +384,6 @@ class TestHttp:
             ("POST", TOY),
             ("GET", f"{TOY}:predict"),
             ("GET", f"{TOY}/versions/x"),
-            ("GET", f"{TOY}/METADATA"),
             ("GET", "/v1/"),
             ("OPTIONS", f"{TOY}:predict"),
         ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+import socket
 
 import grpc
 import numpy as np
@@ -115,13 +116,8 @@ def test_unknown_flags_are_refused_by_name(capsys):
         ({"port": 65536}, "port must be from 0 to 65535. Received: port=65536"),
         ({"port": -1}, "port must be from 0 to 65535. Received: port=-1"),
         ({"rest_api_port": 65536}, "65535. Received: rest_api_port=65536"),
-        ({"rest_api_port": 8500}, "same as port. Received: rest_api_port=8500"),
         ({"grpc_max_threads": 0}, "at least 1. Received: grpc_max_threads=0"),
         ({"rest_api_num_threads": 0}, "at least 1. Received: rest_api_num_threads=0"),
-        (
-            {"file_system_poll_wait_seconds": -1.0},
-            "negative. Received: file_system_poll_wait_seconds=-1.0",
-        ),
         ({"file_system_poll_wait_seconds": float("nan")}, "seconds=nan"),
         ({"max_num_load_retries": -1}, "negative. Received: max_num_load_retries=-1"),
         ({"per_process_gpu_memory_fraction": 1.5}, "from 0 to 1. Received: per_p"),
@@ -129,11 +125,6 @@ def test_unknown_flags_are_refused_by_name(capsys):
         (
             {"batching_parameters_file": "x"},
             "must come with enable_batching. Received: batching_parameters_file='x'",
-        ),
-        (
-            {"monitoring_config_file": "x"},
-            "must come with rest_api_port, where the metrics are to be had. Received: "
-            "monitoring_config_file='x'",
         ),
         (
             {"grpc_channel_arguments": "grpc.max_connection_age_ms"},
@@ -178,12 +169,33 @@ def test_flags_outside_their_rules(flags, message):
 
 def test_harmless_flags_are_taken():
     ModelServer(
+        model_config_file_poll_wait_seconds=-1,
+        num_request_iterations_for_warmup=-1,
         model_base_path="base",
         flush_filesystem_caches=False,
         remove_unused_fields_from_bundle_metagraph=False,
         enable_profiler=False,
         skip_initialize_tpu=True,
     )
+
+
+def test_without_a_rest_port_there_are_no_metrics(start, publish, tmp_path, caplog):
+    publish(tmp_path / "base", 1)
+    # Not even read, as in tensorflow_model_server.
+    server, caller = start(tmp_path / "base", monitoring_config_file="nowhere")
+    assert caller.number() == (1, 1.0)
+    assert server.rest_port is None
+    assert "no metrics, since there is no REST port" in caplog.text
+
+
+def test_one_port_for_both_is_grpc_alone(start, publish, tmp_path, caplog):
+    publish(tmp_path / "base", 1)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    server, caller = start(tmp_path / "base", port=port, rest_api_port=port)
+    assert caller.number() == (1, 1.0)
+    assert server.rest_port is None
+    assert f"the same as port. Received: rest_api_port={port}" in caplog.text
 
 
 def test_answers_in_tensor_content_where_told_so(start, publish, helpers, tmp_path):

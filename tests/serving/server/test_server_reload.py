@@ -361,6 +361,29 @@ def test_a_server_may_wait_for_its_first_version(
     server.stop(grace=0)
 
 
+def test_a_server_that_never_looks_waits_for_ever(publish, tmp_path, helpers):
+    publish(tmp_path / "base", 1)
+    server = ModelServer(
+        model_base_path=tmp_path / "base", port=0, file_system_poll_wait_seconds=-1
+    )
+    failures = []
+
+    def run():
+        try:
+            server.start()
+        except StageError as error:
+            failures.append(str(error))
+
+    starting = helpers.in_background(run)
+    helpers.wait_until(lambda: server._core is not None and server._core._managers)
+    starting.join(0.5)
+    assert starting.is_alive()
+    assert server.port == 0
+    server.stop(grace=0)
+    starting.join(30)
+    assert "The server is being stopped" in failures[0]
+
+
 def test_stopping_ends_the_wait_for_a_first_version(tmp_path, helpers):
     server = ModelServer(
         model_base_path=tmp_path / "base",
