@@ -14,6 +14,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from adaptiverec.serving.model_config import (
     check_models,
+    check_platform_changes,
     check_platforms,
     check_transition,
 )
@@ -185,8 +186,9 @@ class ServerCore:
                 return
             models = config.model_config_list
             check_models(models)
+            check_platform_changes(self._config.model_config_list, models)
             labels = self._checked_labels(models)
-            check_platforms(self._config.model_config_list, models)
+            check_platforms(models)
             old_names = {model.name for model in self._config.model_config_list.config}
             if self._needs_versions:
                 for model in models.config:

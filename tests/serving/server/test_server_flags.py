@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import re
 import socket
+from importlib.metadata import version
 
 import grpc
 import numpy as np
@@ -98,6 +99,22 @@ def test_flags_are_written_as_tensorflow_writes_them():
         "load_retry_interval_micros": -1,
         "saved_model_tags": "serve,gpu",
     }
+
+
+def test_of_a_flag_that_is_given_twice_the_last_one_counts():
+    # So can the flags of an image's entrypoint be overruled.
+    command = ["serve", "--port=8500", "--model_name=a", "--port=1", "--port", "2"]
+    _, bound, _ = cli.app.parse_args(command, print_error=False, exit_on_error=False)
+    assert bound.arguments == {"port": 2, "model_name": "a"}
+
+
+def test_tells_its_version(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["serve", "--version"])
+    assert end.value.code == 0
+    ours, tensorflow = capsys.readouterr().out.splitlines()
+    assert ours == f"AdaptiveRec ModelServer: {version('adaptiverec')}"
+    assert tensorflow == f"TensorFlow Library: {tf.version.VERSION}"
 
 
 def test_unknown_flags_are_refused_by_name(capsys):

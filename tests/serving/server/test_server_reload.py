@@ -209,6 +209,29 @@ def test_one_good_version_is_enough(serving, bases, publish):
             "available for inference",
         ),
         (
+            # Of two reasons, tensorflow_model_server's first.
+            [
+                model(
+                    "b",
+                    "{b}",
+                    "model_platform: '' version_labels { key: 'x' value: 7 }",
+                )
+            ],
+            PRECONDITION,
+            "Request to assign label to version 7 of model b",
+        ),
+        (
+            [
+                model(
+                    "a",
+                    "{a}",
+                    "model_platform: '' version_labels { key: 'x' value: 9 }",
+                )
+            ],
+            INVALID,
+            "Illegal setting neither ModelServerConfig::model_type",
+        ),
+        (
             [model("b", "gs://bucket/b")],
             INVALID,
             "Expected model b to lie in a local file system; got "
