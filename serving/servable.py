@@ -45,7 +45,7 @@ from adaptiverec.serving.tensors import (
     content_proto_from_array,
     proto_from_array,
 )
-from adaptiverec.serving.warmup import run_warmup
+from adaptiverec.serving.warmup import has_warmup, run_warmup
 
 __all__ = ["Servable"]
 
@@ -120,7 +120,7 @@ class Servable:
             # Before anything is put before the session: what TensorFlow does once takes
             # seconds, in which warm-up requests would hold up the batches of the version
             # that still serves.
-            if warm_up:
+            if warm_up and has_warmup(path):
                 _observed(
                     lambda: run_warmup(path, self._answer, warm_up_iterations),
                     self._observer.warmup,

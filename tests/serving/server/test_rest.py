@@ -656,6 +656,8 @@ def test_the_whole_server_with_batching_metrics_and_health(
         'runtime="TF1"} 4',
     ):
         assert line in text.splitlines()
+    # The version brings no requests to warm up with.
+    assert "model_warmup_latency_count" not in text
     path = tmp_path / "base" / "3"
     assert (
         f':tensorflow:cc:saved_model:load_attempt_count{{model_path="{path}",'
