@@ -12,6 +12,7 @@ from tensorflow_serving.config import model_server_config_pb2
 from adaptiverec.serving.status import RequestError
 
 __all__ = [
+    "check_logging",
     "check_models",
     "check_platform_changes",
     "check_platforms",
@@ -113,6 +114,19 @@ def check_platforms(models: model_server_config_pb2.ModelConfigList) -> None:
             raise _invalid(
                 f"Model {model.name} requests unsupported platform {_platform(model)}"
             )
+
+
+def check_logging(models: model_server_config_pb2.ModelConfigList) -> None:
+    """Raises where the requests to a model are to be logged.
+
+    tensorflow_model_server has nothing to log them with, either, and finds out when
+    everything else has been done.
+
+    Raises:
+        RequestError: INVALID_ARGUMENT.
+    """
+    if any(model.HasField("logging_config") for model in models.config):
+        raise _invalid("No request-logger-creator provided.")
 
 
 def _platform(model: model_server_config_pb2.ModelConfig) -> str:

@@ -13,6 +13,7 @@ from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from adaptiverec.serving.model_config import (
+    check_logging,
     check_models,
     check_platform_changes,
     check_platforms,
@@ -178,7 +179,8 @@ class ServerCore:
         Raises:
             RequestError: INVALID_ARGUMENT, FAILED_PRECONDITION or NOT_FOUND, the
                 configuration is refused, and nothing has changed; UNKNOWN, a new model
-                could not be loaded, though all else has been done.
+                could not be loaded, though all else has been done; INVALID_ARGUMENT, all
+                has been done, but requests cannot be logged.
         """
         with self._config_lock:
             check_transition(self._config, config)
@@ -210,6 +212,7 @@ class ServerCore:
                 [model.name for model in models.config if model.name not in old_names],
                 keep_waiting,
             )
+            check_logging(models)
 
     def close(self) -> None:
         """Unloads everything; what waits for a model is let go."""

@@ -256,6 +256,18 @@ def test_what_reload_refuses_changes_nothing(
     assert states(caller, "a") == [(7, State.AVAILABLE)]
 
 
+def test_requests_cannot_be_logged(serving, bases, helpers):
+    logged = "logging_config { sampling_config { sampling_rate: 1 } }"
+    message = "No request-logger-creator provided."
+    _, caller = serving(model("a", bases / "a"))
+    assert refused(caller, model("b", bases / "b", logged)) == (INVALID, message)
+    # Only then: the models are the new ones.
+    assert number(caller, helpers, "b") == (7, 7.0)
+    helpers.wait_until(lambda: states(caller, "a") == [(3, State.END)])
+    with pytest.raises(StageError, match=message):
+        serving(model("a", bases / "a", logged))
+
+
 def test_reload_may_need_versions(serving, bases, tmp_path):
     (tmp_path / "empty").mkdir()
     _, caller = serving(model("a", bases / "a"), fail_if_no_model_versions_found=True)
