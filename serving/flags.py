@@ -182,7 +182,9 @@ class ServerFlags:
 
     @property
     def tags(self) -> list[str]:
-        """The tags of the graph to load."""
+        """The tags of the graph to load; where none is given, that of served graphs."""
+        if not self.saved_model_tags:
+            return ["serve"]
         return [tag for tag in self.saved_model_tags.split(",") if tag]
 
     @property

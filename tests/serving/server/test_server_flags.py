@@ -249,6 +249,8 @@ def test_channel_arguments_reach_grpc(start, publish, helpers, tmp_path):
 
 def test_tags_choose_the_graph(start, publish, tmp_path):
     publish(tmp_path / "base", 1)
+    _, caller = start(tmp_path / "base", saved_model_tags="")
+    assert caller.number() == (1, 1.0)
     with pytest.raises(
         StageError, match=r"meta graph def matching supplied tags: \{ serve gpu \}"
     ):
