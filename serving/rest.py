@@ -302,4 +302,4 @@ def _metrics_page(metrics: Metrics, target: str, path: str) -> Answer:
     if target != path:
         message = f"Unexpected path: {target}. Should be {path}"
         return Answer(400, message.encode(), "text/plain")
-    return Answer(200, metrics.page().encode(), "text/plain; version=0.0.4")
+    return Answer(200, metrics.page().encode(), "text/plain")

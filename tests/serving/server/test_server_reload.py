@@ -256,6 +256,27 @@ def test_what_reload_refuses_changes_nothing(
     assert states(caller, "a") == [(7, State.AVAILABLE)]
 
 
+def test_reload_tells_how_metrics_have_grown(serving, bases, helpers):
+    attempts = "/tensorflow/cc/saved_model/load_attempt_count"
+
+    def grown(*models):
+        request = model_management_pb2.ReloadConfigRequest(
+            config=config_of(*models),
+            metric_names=[attempts, "/no/such/metric", attempts],
+        )
+        response = caller.models.HandleReloadConfigRequest(request, timeout=60)
+        assert len(response.metric) == 2
+        return {metric.name: metric.int64_value_increase for metric in response.metric}
+
+    _, caller = serving(model("a", bases / "a"))
+    # Of the counters, tensorflow_model_server tells the first: that of "a".
+    told = {attempts: 0, "/no/such/metric": 0}
+    assert grown(model("b", bases / "b")) == told
+    helpers.wait_until(lambda: states(caller, "a") == [(3, State.END)])
+    assert grown(model("a", bases / "a")) == {**told, attempts: 1}
+    assert not reload(caller, model("a", bases / "a")).metric
+
+
 def test_requests_cannot_be_logged(serving, bases, helpers):
     logged = "logging_config { sampling_config { sampling_rate: 1 } }"
     message = "No request-logger-creator provided."
