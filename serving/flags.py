@@ -32,11 +32,6 @@ _PARALLELISM = (
 _UNSUPPORTED = {
     "use_alts_credentials": "ALTS works in Google's own networks; ssl_config_file encrypts",
     "platform_config_file": "every model is a SavedModel here",
-    "prefer_tflite_model": "TensorFlow Lite is not run here",
-    "num_tflite_pools": "TensorFlow Lite is not run here",
-    "num_tflite_interpreters_per_pool": "TensorFlow Lite is not run here",
-    "xla_cpu_compilation_enabled": "XLA is not used here",
-    "xla_gpu_compilation_enabled": "XLA is not used here",
     "thread_pool_factory_config_file": "TensorFlow's own thread pools are used here",
     "mixed_precision": "a model runs in the precision that it was saved with",
 }
@@ -91,14 +86,14 @@ class ServerFlags:
     remove_unused_fields_from_bundle_metagraph: bool = True
     enable_profiler: bool = True
     skip_initialize_tpu: bool = False
+    xla_cpu_compilation_enabled: bool = False
+    xla_gpu_compilation_enabled: bool = False
+    num_tflite_pools: int | None = None
+    num_tflite_interpreters_per_pool: int = 1
+    prefer_tflite_model: bool = False
     # Nothing but the default can be had here.
     use_alts_credentials: bool = False
     platform_config_file: str = ""
-    prefer_tflite_model: bool = False
-    num_tflite_pools: int | None = None
-    num_tflite_interpreters_per_pool: int = 1
-    xla_cpu_compilation_enabled: bool = False
-    xla_gpu_compilation_enabled: bool = False
     thread_pool_factory_config_file: str = ""
     mixed_precision: str = ""
 

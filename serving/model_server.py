@@ -242,6 +242,7 @@ class ModelServer:
             session_config=self._session_config(),
             check_method_names=flags.enable_signature_method_name_check,
             as_tensor_content=flags.enable_serialization_as_tensor_content,
+            prefer_tflite=flags.prefer_tflite_model,
             observer=metrics if read else LoadsOnly(metrics),
             wrap_runner=wrap_runner,
         )

@@ -51,6 +51,9 @@ __all__ = ["Servable"]
 
 _Result = TypeVar("_Result")
 
+# Beside saved_model.pb, where tensorflow_model_server looks for it.
+_TFLITE_MODEL = "model.tflite"
+
 
 class Servable:
     """A loaded SavedModel that answers Predict, Classify, Regress and MultiInference.
@@ -70,6 +73,7 @@ class Servable:
         session_config: Threads and memory of the session.
         check_method_names: Whether a signature must name the method that is asked for.
         as_tensor_content: Whether Predict answers in ``tensor_content``, not in fields.
+        prefer_tflite: Whether TensorFlow Lite's model is wanted, if there is one.
         observer: Told of loading, warm-up and runs.
         wrap_runner: What to put before the session, such as batching.
 
@@ -92,6 +96,7 @@ class Servable:
         session_config: config_pb2.ConfigProto | None = None,
         check_method_names: bool = False,
         as_tensor_content: bool = False,
+        prefer_tflite: bool = False,
         observer: Observer | None = None,
         wrap_runner: RunnerWrapper | None = None,
     ) -> None:
@@ -110,6 +115,12 @@ class Servable:
         # Two versions are in memory during a swap: neither may take the whole GPU.
         config.gpu_options.allow_growth = True
         check_directory(path, f"{{name: {name} version: {version}}}")
+        if prefer_tflite and (path / _TFLITE_MODEL).exists():
+            raise RequestError(
+                grpc.StatusCode.UNIMPLEMENTED,
+                "TensorFlow Lite is not run here; leave prefer_tflite_model out. "
+                f"Received: {path / _TFLITE_MODEL}",
+            )
         session, self.signatures = _observed(
             lambda: load_saved_model(path, tags, config), self._observer.load, path
         )

@@ -66,13 +66,13 @@ def serve(
     remove_unused_fields_from_bundle_metagraph: bool = True,
     enable_profiler: bool = True,
     skip_initialize_tpu: bool = False,
-    use_alts_credentials: bool = False,
-    platform_config_file: str = "",
+    xla_cpu_compilation_enabled: bool = False,
+    xla_gpu_compilation_enabled: bool = False,
     prefer_tflite_model: bool = False,
     num_tflite_pools: int | None = None,
     num_tflite_interpreters_per_pool: int = 1,
-    xla_cpu_compilation_enabled: bool = False,
-    xla_gpu_compilation_enabled: bool = False,
+    use_alts_credentials: bool = False,
+    platform_config_file: str = "",
     thread_pool_factory_config_file: str = "",
     mixed_precision: str = "",
 ) -> None:
@@ -135,13 +135,14 @@ def serve(
         remove_unused_fields_from_bundle_metagraph: Accepted; it always is so.
         enable_profiler: Accepted; there is no profiler service.
         skip_initialize_tpu: Accepted; TPUs are not used.
+        xla_cpu_compilation_enabled: Accepted; what asks for XLA always gets it.
+        xla_gpu_compilation_enabled: Accepted, likewise.
+        prefer_tflite_model: Accepted; TensorFlow Lite is not run here, so a version with a
+            ``model.tflite`` is not loaded then.
+        num_tflite_pools: Accepted; without TensorFlow Lite there are none.
+        num_tflite_interpreters_per_pool: Accepted, likewise.
         use_alts_credentials: Not to be had.
         platform_config_file: Not to be had.
-        prefer_tflite_model: Not to be had.
-        num_tflite_pools: Not to be had.
-        num_tflite_interpreters_per_pool: Not to be had.
-        xla_cpu_compilation_enabled: Not to be had.
-        xla_gpu_compilation_enabled: Not to be had.
         thread_pool_factory_config_file: Not to be had.
         mixed_precision: Not to be had.
 

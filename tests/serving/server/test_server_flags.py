@@ -164,17 +164,6 @@ def test_unknown_flags_are_refused_by_name(capsys):
             {"platform_config_file": "x"},
             "SavedModel here. Received: platform_config_fi",
         ),
-        ({"prefer_tflite_model": True}, "not run here. Received: prefer_tflite_model="),
-        ({"num_tflite_pools": 2}, "not run here. Received: num_tflite_pools=2"),
-        ({"num_tflite_interpreters_per_pool": 2}, "Received: num_tflite_interpreters_"),
-        (
-            {"xla_cpu_compilation_enabled": True},
-            "not used here. Received: xla_cpu_comp",
-        ),
-        (
-            {"xla_gpu_compilation_enabled": True},
-            "not used here. Received: xla_gpu_comp",
-        ),
         ({"thread_pool_factory_config_file": "x"}, "Received: thread_pool_factory_con"),
         ({"mixed_precision": "bfloat16"}, "Received: mixed_precision='bfloat16'"),
     ],
@@ -193,7 +182,22 @@ def test_harmless_flags_are_taken():
         remove_unused_fields_from_bundle_metagraph=False,
         enable_profiler=False,
         skip_initialize_tpu=True,
+        xla_cpu_compilation_enabled=True,
+        xla_gpu_compilation_enabled=True,
+        num_tflite_pools=2,
+        num_tflite_interpreters_per_pool=2,
     )
+
+
+def test_a_model_of_tensorflow_lite_is_not_passed_over(start, publish, tmp_path):
+    version = publish(tmp_path / "base", 1)
+    _, caller = start(tmp_path / "base", prefer_tflite_model=True)
+    assert caller.number() == (1, 1.0)
+    (version / "model.tflite").touch()
+    with pytest.raises(StageError, match=r"UNIMPLEMENTED: TensorFlow Lite is not run"):
+        start(tmp_path / "base", prefer_tflite_model=True)
+    _, caller = start(tmp_path / "base")
+    assert caller.number() == (1, 1.0)
 
 
 def test_without_a_rest_port_there_are_no_metrics(start, publish, tmp_path, caplog):
