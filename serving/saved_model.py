@@ -173,8 +173,12 @@ def _load_error(path: Path, tags: Sequence[str], error: Exception) -> RequestErr
             "CLI: `saved_model_cli`",
         )
     if isinstance(error, OSError | DecodeError):
-        if any(path.glob("saved_model.pb*")):
-            return RequestError(grpc.StatusCode.DATA_LOSS, str(error))
+        for name, kind in (("saved_model.pb", "binary"), ("saved_model.pbtxt", "text")):
+            if (path / name).exists():
+                return RequestError(
+                    grpc.StatusCode.DATA_LOSS,
+                    f"Can't parse {path / name} as {kind} proto",
+                )
         return RequestError(
             grpc.StatusCode.NOT_FOUND,
             "Could not find SavedModel .pb or .pbtxt at supplied export directory path: "

@@ -184,6 +184,7 @@ class ServerCore:
         """
         with self._config_lock:
             check_transition(self._config, config)
+            at_first = self._config.WhichOneof("config") is None
             if config.WhichOneof("config") is None:
                 return
             models = config.model_config_list
@@ -211,6 +212,7 @@ class ServerCore:
             self._wait_for(
                 [model.name for model in models.config if model.name not in old_names],
                 keep_waiting,
+                at_first=at_first,
             )
             check_logging(models)
 
@@ -243,10 +245,13 @@ class ServerCore:
                 labels.setdefault(model.name, {})[label] = version
         return labels
 
-    def _wait_for(self, names: list[str], keep_waiting: Callable[[], bool]) -> None:
+    def _wait_for(
+        self, names: list[str], keep_waiting: Callable[[], bool], *, at_first: bool
+    ) -> None:
         failures = []
-        for name in names:
-            for status in self._managers[name].wait(keep_waiting):
+        for name in sorted(names):
+            # The newest stands for all that have failed.
+            for status in self._managers[name].wait(keep_waiting)[:1]:
                 failures.append(
                     f"{{{{name: {name} version: {status.version}}} due to error: "
                     f"{status.code.name}: {status.message}}}, "
@@ -254,9 +259,10 @@ class ServerCore:
         if self._closed:
             raise RequestError(grpc.StatusCode.CANCELLED, "The server is being stopped")
         if failures:
+            kind = "servable(s)" if at_first else "model(s)"
             raise RequestError(
                 grpc.StatusCode.UNKNOWN,
-                f"{len(failures)} model(s) did not become available: "
+                f"{len(failures)} {kind} did not become available: "
                 f"{{{''.join(failures)}}}",
             )
 

@@ -145,13 +145,34 @@ def test_reload_waits_for_new_models_and_tells_of_broken_ones(
         caller, model("a", bases / "a"), model("broken", bases / "broken")
     )
     assert code == grpc.StatusCode.UNKNOWN
-    assert message.startswith(
+    assert message == (
         "1 model(s) did not become available: {{{name: broken version: 4} due to error: "
-        "DATA_LOSS: "
+        f"DATA_LOSS: Can't parse {bases / 'broken' / '4' / 'saved_model.pb'} as binary "
+        "proto}, }"
     )
     assert number(caller, helpers, "a") == (3, 3.0)
     publish(bases / "broken", 5, number=5)
     helpers.wait_until(lambda: (5, State.AVAILABLE) in states(caller, "broken"))
+
+
+def test_each_model_that_fails_is_told_once(serving, bases, publish):
+    every = "model_version_policy { all {} }"
+    for name, version in (("z", 1), ("z", 2), ("c", 1)):
+        (publish(bases / name, version) / "saved_model.pb").unlink()
+    _, caller = serving(model("a", bases / "a"))
+    code, message = refused(
+        caller, model("z", bases / "z", every), model("c", bases / "c")
+    )
+    assert code == grpc.StatusCode.UNKNOWN
+    why = "NOT_FOUND: Could not find SavedModel .pb or .pbtxt at supplied export "
+    assert message.startswith(
+        "2 model(s) did not become available: {{{name: c version: 1} due to error: "
+        f"{why}directory path: {bases / 'c' / '1'}. Check"
+    )
+    assert "{{name: z version: 2} due to error" in message
+    assert "z version: 1" not in message
+    with pytest.raises(StageError, match=r"1 servable\(s\) did not become available"):
+        serving(model("c", bases / "c"))
 
 
 def test_one_good_version_is_enough(serving, bases, publish):
