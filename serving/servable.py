@@ -305,8 +305,8 @@ class Servable:
         timeout: float | None,
     ) -> tuple[dict[str, np.ndarray], int]:
         protos = serialized_examples(examples)
-        self._observer.examples(self.name, api, len(protos))
         values = self._run(api, {feed.name: protos}, fetches, timeout, [feed])
+        self._observer.examples(self.name, api, len(protos))
         return dict(zip(fetches, values, strict=True)), len(protos)
 
     def _run(
