@@ -130,6 +130,13 @@ def _read_config_file(
             return
 
 
+def _server_version() -> str:
+    return (
+        f"AdaptiveRec ModelServer: {version('adaptiverec')}\n"
+        f"TensorFlow Library: {version('tensorflow')}"
+    )
+
+
 def _print_load_report(report: dict[str, Any]) -> None:
     # It imports gRPC.
     from adaptiverec.serving.load_report import print_load_report
@@ -159,7 +166,13 @@ def _build_app() -> App:
     app.command(_command(batch_recommend, needs_tensorflow=True))
     # TensorFlow Serving's flags are written with underscores.
     serve_app = App(
-        name="serve", default_parameter=Parameter(name_transform=lambda name: name)
+        name="serve",
+        version=_server_version,
+        version_format="plaintext",
+        # The image's entrypoint gives flags of its own, which those behind them overrule.
+        default_parameter=Parameter(
+            name_transform=lambda name: name, allow_repeating=True
+        ),
     )
     serve_app.default(_command(serve, needs_tensorflow=True))
     app.command(serve_app)

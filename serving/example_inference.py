@@ -35,12 +35,14 @@ class ExampleTask:
 
     Attributes:
         input: The tensor of the graph that takes serialized protos, string ``[batch]``.
+        input_info: What the signature says of it.
         outputs: The tensors of the graph to fetch.
     """
 
     def __init__(self, signature: meta_graph_pb2.SignatureDef) -> None:
         self._outputs = {alias: info.name for alias, info in signature.outputs.items()}
-        self.input: str = signature.inputs[_INPUTS].name
+        self.input_info: meta_graph_pb2.TensorInfo = signature.inputs[_INPUTS]
+        self.input: str = self.input_info.name
         self.outputs: list[str] = sorted(set(self._outputs.values()))
 
 

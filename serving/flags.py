@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from typing import Any
 
@@ -11,13 +12,12 @@ from adaptiverec.common.errors import InvalidValueError
 __all__ = ["ServerFlags"]
 
 _PORTS = ("port", "rest_api_port")
+# Where they are negative, tensorflow_model_server does not poll.
+_SECONDS = ("file_system_poll_wait_seconds", "model_config_file_poll_wait_seconds")
 _NOT_NEGATIVE = (
-    "file_system_poll_wait_seconds",
-    "model_config_file_poll_wait_seconds",
     "max_num_load_retries",
     "num_load_threads",
     "num_unload_threads",
-    "num_request_iterations_for_warmup",
     "tensorflow_session_parallelism",
     "tensorflow_intra_op_parallelism",
     "tensorflow_inter_op_parallelism",
@@ -32,11 +32,6 @@ _PARALLELISM = (
 _UNSUPPORTED = {
     "use_alts_credentials": "ALTS works in Google's own networks; ssl_config_file encrypts",
     "platform_config_file": "every model is a SavedModel here",
-    "prefer_tflite_model": "TensorFlow Lite is not run here",
-    "num_tflite_pools": "TensorFlow Lite is not run here",
-    "num_tflite_interpreters_per_pool": "TensorFlow Lite is not run here",
-    "xla_cpu_compilation_enabled": "XLA is not used here",
-    "xla_gpu_compilation_enabled": "XLA is not used here",
     "thread_pool_factory_config_file": "TensorFlow's own thread pools are used here",
     "mixed_precision": "a model runs in the precision that it was saved with",
 }
@@ -91,14 +86,14 @@ class ServerFlags:
     remove_unused_fields_from_bundle_metagraph: bool = True
     enable_profiler: bool = True
     skip_initialize_tpu: bool = False
+    xla_cpu_compilation_enabled: bool = False
+    xla_gpu_compilation_enabled: bool = False
+    num_tflite_pools: int | None = None
+    num_tflite_interpreters_per_pool: int = 1
+    prefer_tflite_model: bool = False
     # Nothing but the default can be had here.
     use_alts_credentials: bool = False
     platform_config_file: str = ""
-    prefer_tflite_model: bool = False
-    num_tflite_pools: int | None = None
-    num_tflite_interpreters_per_pool: int = 1
-    xla_cpu_compilation_enabled: bool = False
-    xla_gpu_compilation_enabled: bool = False
     thread_pool_factory_config_file: str = ""
     mixed_precision: str = ""
 
@@ -140,16 +135,6 @@ class ServerFlags:
             "batching_parameters_file",
             "must come with enable_batching",
         )
-        self._require(
-            self.rest_api_port == 0 or self.rest_api_port != self.port,
-            "rest_api_port",
-            "must not be the same as port",
-        )
-        self._require(
-            bool(self.rest_api_port) or not self.monitoring_config_file,
-            "monitoring_config_file",
-            "must come with rest_api_port, where the metrics are to be had",
-        )
         if all(getattr(self, name) > 0 for name in _PARALLELISM):
             raise InvalidValueError(
                 "Either tensorflow_session_parallelism or the other two of "
@@ -164,8 +149,11 @@ class ServerFlags:
             self._require(
                 0 <= getattr(self, name) <= 65535, name, "must be from 0 to 65535"
             )
+        for name in _SECONDS:
+            self._require(
+                math.isfinite(getattr(self, name)), name, "must be a number of seconds"
+            )
         for name in _NOT_NEGATIVE:
-            # Written so that it also refuses what is not a number.
             self._require(getattr(self, name) >= 0, name, "must not be negative")
         for name in _AT_LEAST_ONE:
             value = getattr(self, name)
@@ -183,8 +171,15 @@ class ServerFlags:
             )
 
     @property
+    def has_rest(self) -> bool:
+        """Whether there is a REST port. That of gRPC cannot be one at the same time."""
+        return self.rest_api_port not in (0, self.port)
+
+    @property
     def tags(self) -> list[str]:
-        """The tags of the graph to load."""
+        """The tags of the graph to load; where none is given, that of served graphs."""
+        if not self.saved_model_tags:
+            return ["serve"]
         return [tag for tag in self.saved_model_tags.split(",") if tag]
 
     @property

@@ -10,6 +10,7 @@ import grpc
 
 from adaptiverec.common.errors import StageError
 from adaptiverec.serving.health import Health, add_health, add_reflection
+from adaptiverec.serving.metrics import Metrics
 from adaptiverec.serving.model_service import ModelService
 from adaptiverec.serving.observer import Observer
 from adaptiverec.serving.prediction_service import PredictionService
@@ -39,6 +40,7 @@ class GrpcServer:
         channel_arguments: More arguments of gRPC's.
         health_service: Whether to answer gRPC's health service.
         observer: Told of every request.
+        metrics: What a reload may be asked about.
 
     Raises:
         StageError: The address cannot be had.
@@ -58,6 +60,7 @@ class GrpcServer:
         channel_arguments: Sequence[tuple[str, int | str]] = (),
         health_service: bool = False,
         observer: Observer | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         threads = max_threads or max(
             _THREADS_PER_CORE * (os.cpu_count() or 1), _LEAST_THREADS
@@ -67,7 +70,7 @@ class GrpcServer:
             self._pool,
             handlers=[
                 PredictionService(core, observer).handler(),
-                ModelService(core).handler(),
+                ModelService(core, metrics).handler(),
             ],
             options=[
                 # Of two of the same name, gRPC takes the first.

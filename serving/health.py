@@ -76,7 +76,7 @@ class Health(health_pb2_grpc.HealthServicer):
     ) -> health_pb2.HealthCheckResponse:
         """Tells the state now."""
         if request.service not in _NAMES:
-            context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
+            context.abort(grpc.StatusCode.NOT_FOUND, "service name unknown")
         return health_pb2.HealthCheckResponse(status=self._state)
 
     def Watch(  # noqa: N802

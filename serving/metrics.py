@@ -7,6 +7,7 @@ few lines that count and write are our own.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 
 import grpc
@@ -17,7 +18,7 @@ from adaptiverec.serving.config_files_pb2 import MonitoringConfig
 from adaptiverec.serving.metrics_registry import Counter, Histogram, exponential
 from adaptiverec.serving.observer import Observer
 
-__all__ = ["Metrics", "read_metrics_path"]
+__all__ = ["LoadsOnly", "Metrics", "read_metrics_path"]
 
 _DEFAULT_PATH = "/monitoring/prometheus/metrics"
 
@@ -25,6 +26,9 @@ _DEFAULT_PATH = "/monitoring/prometheus/metrics"
 _LATENCY = exponential(10, 1.8, 33)
 _SIZES = exponential(1, 2, 14)
 _EXAMPLES = exponential(1, 2, 15)
+
+# What Prometheus' names have for TensorFlow's slashes.
+_NO_LETTER = re.compile(r"[^a-zA-Z0-9_]")
 
 # The requests that tensorflow_model_server counts.
 _COUNTED = {"Predict", "Classify", "Regress"}
@@ -160,7 +164,41 @@ class Metrics(Observer, BatchObserver):
         self._padding_size.add(padding, str(rows))
         self._wrapped_run_count.add(1)
 
+    def value(self, name: str) -> int:
+        """What a reload of the configuration tells of a metric, before and after.
+
+        Args:
+            name: TensorFlow's name of it, such as ``/tensorflow/serving/request_count``.
+
+        Returns:
+            As in tensorflow_model_server, the first number of a counter, in the order of
+            its labels; 0 for whatever is none.
+        """
+        wanted = _NO_LETTER.sub(":", name)
+        for metric in self._all:
+            if isinstance(metric, Counter) and metric.name == wanted:
+                return metric.first()
+        return 0
+
     def page(self) -> str:
         """All metrics in Prometheus' text format, version 0.0.4."""
         lines = [line for metric in self._all for line in metric.lines()]
         return "\n".join(lines) + "\n"
+
+
+class LoadsOnly(Observer):
+    """Passes on what is told of loading alone.
+
+    For a server whose metrics nobody reads: requests need not pay for them, and what a
+    reload tells is there.
+
+    Args:
+        metrics: Who counts.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def load(self, path: str, code: grpc.StatusCode, seconds: float) -> None:
+        """Counts a try to load a version; see :class:`Observer`."""
+        self._metrics.load(path, code, seconds)

@@ -39,6 +39,11 @@ class Counter:
             labels = _bounded(labels, self._cells)
             self._cells[labels] = self._cells.get(labels, 0) + amount
 
+    def first(self) -> int:
+        """The number with the labels that stand first in order; 0 where there is none."""
+        with self._lock:
+            return int(self._cells[min(self._cells)]) if self._cells else 0
+
     def lines(self) -> Iterator[str]:
         """What Prometheus reads."""
         with self._lock:

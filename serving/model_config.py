@@ -11,7 +11,14 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from adaptiverec.serving.status import RequestError
 
-__all__ = ["check_models", "check_platforms", "check_transition", "single_model_config"]
+__all__ = [
+    "check_logging",
+    "check_models",
+    "check_platform_changes",
+    "check_platforms",
+    "check_transition",
+    "single_model_config",
+]
 
 _PLATFORM = "tensorflow"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9.]*://")
@@ -77,28 +84,49 @@ def check_models(models: model_server_config_pb2.ModelConfigList) -> None:
             )
 
 
-def check_platforms(
+def check_platform_changes(
     old: model_server_config_pb2.ModelConfigList,
     new: model_server_config_pb2.ModelConfigList,
 ) -> None:
-    """Raises where a model changes its platform, or has none that there is.
+    """Raises where a model changes its platform.
 
     Raises:
         RequestError: INVALID_ARGUMENT.
     """
     before = {model.name: _platform(model) for model in old.config}
     for model in new.config:
-        platform = _platform(model)
-        if before.get(model.name, platform) != platform:
+        if model.name in before and _platform(model) != before[model.name]:
             raise _invalid(
                 f"Illegal to change a model's platform. For model {model.name} platform "
-                f"was {before[model.name]} and new platform requested is {platform}"
+                f"was {before[model.name]} and new platform requested is "
+                f"{_platform(model)}"
             )
-    for model in new.config:
+
+
+def check_platforms(models: model_server_config_pb2.ModelConfigList) -> None:
+    """Raises where a model has no platform, or one that there is not.
+
+    Raises:
+        RequestError: INVALID_ARGUMENT.
+    """
+    for model in models.config:
         if _platform(model) != _PLATFORM:
             raise _invalid(
                 f"Model {model.name} requests unsupported platform {_platform(model)}"
             )
+
+
+def check_logging(models: model_server_config_pb2.ModelConfigList) -> None:
+    """Raises where the requests to a model are to be logged.
+
+    tensorflow_model_server has nothing to log them with, either, and finds out when
+    everything else has been done.
+
+    Raises:
+        RequestError: INVALID_ARGUMENT.
+    """
+    if any(model.HasField("logging_config") for model in models.config):
+        raise _invalid("No request-logger-creator provided.")
 
 
 def _platform(model: model_server_config_pb2.ModelConfig) -> str:

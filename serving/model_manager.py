@@ -57,7 +57,8 @@ class ModelManager(Generic[_Loaded]):
         name: The model's name.
         load: Loads a version, given its number and directory, and returns when it is ready
             to serve; a :class:`RequestError` tells why it cannot.
-        poll_wait_seconds: Time between two looks at the base path; 0 looks only once.
+        poll_wait_seconds: Time between two looks at the base path; 0 looks only once, and
+            where it is negative no version is ever found.
         max_load_retries: How often a version that failed to load is tried again.
         load_retry_seconds: Time between two such tries.
         load_slot: To be held while a version is loaded; by default nothing is.
@@ -98,7 +99,8 @@ class ModelManager(Generic[_Loaded]):
         """Serves what lies there from now on; returns before anything is loaded."""
         with self._changed:
             self._target = (base_path, policy)
-            self._poll_at = time.monotonic()
+            if self._poll_wait_seconds >= 0:
+                self._poll_at = time.monotonic()
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._work, name=f"versions of {self.name}", daemon=True

@@ -92,6 +92,7 @@ class ModelServer:
                 the server has been started before.
         """
         # These import TensorFlow, which the rest of the command line does not wait for.
+        from adaptiverec.serving.metrics import Metrics
         from adaptiverec.serving.server_core import ServerCore
         from adaptiverec.serving.status import RequestError
 
@@ -101,9 +102,9 @@ class ModelServer:
             )
         flags = self._flags
         config = self._read_config()
-        metrics, metrics_path = self._metrics()
+        metrics, metrics_path = Metrics(), self._metrics_path()
         self._core = ServerCore(
-            self._loader(metrics),
+            self._loader(metrics, read=metrics_path is not None),
             file_system_poll_wait_seconds=flags.file_system_poll_wait_seconds,
             max_num_load_retries=flags.max_num_load_retries,
             load_retry_interval_micros=flags.load_retry_interval_micros,
@@ -208,15 +209,19 @@ class ModelServer:
                 if Path(model.base_path).is_absolute():
                     check_base_path(Path(model.base_path))
 
-    def _metrics(self) -> tuple[Metrics | None, str | None]:
+    def _metrics_path(self) -> str | None:
+        """Where the metrics are to be had; None where nobody reads them."""
         if not self._flags.monitoring_config_file:
-            return None, None
-        from adaptiverec.serving.metrics import Metrics, read_metrics_path
+            return None
+        if not self._flags.has_rest:
+            _log.warning("no metrics, since there is no REST port to have them at")
+            return None
+        from adaptiverec.serving.metrics import read_metrics_path
 
-        path = read_metrics_path(self._flags.monitoring_config_file)
-        return (Metrics(), path) if path is not None else (None, None)
+        return read_metrics_path(self._flags.monitoring_config_file)
 
-    def _loader(self, metrics: Metrics | None) -> Any:
+    def _loader(self, metrics: Metrics, *, read: bool) -> Any:
+        from adaptiverec.serving.metrics import LoadsOnly
         from adaptiverec.serving.servable import Servable
 
         flags = self._flags
@@ -227,7 +232,7 @@ class ModelServer:
             wrap_runner = batching_wrapper(
                 flags.batching_parameters_file or None,
                 per_model=flags.enable_per_model_batching_parameters,
-                observer=metrics,
+                observer=metrics if read else None,
             )
         return functools.partial(
             Servable,
@@ -237,7 +242,8 @@ class ModelServer:
             session_config=self._session_config(),
             check_method_names=flags.enable_signature_method_name_check,
             as_tensor_content=flags.enable_serialization_as_tensor_content,
-            observer=metrics,
+            prefer_tflite=flags.prefer_tflite_model,
+            observer=metrics if read else LoadsOnly(metrics),
             wrap_runner=wrap_runner,
         )
 
@@ -268,11 +274,12 @@ class ModelServer:
         return config
 
     def _listen(
-        self, core: ServerCore, metrics: Metrics | None, metrics_path: str | None
+        self, core: ServerCore, metrics: Metrics, metrics_path: str | None
     ) -> None:
         from adaptiverec.serving.grpc_server import GrpcServer
 
         flags = self._flags
+        observer = metrics if metrics_path is not None else None
         credentials = None
         if flags.ssl_config_file:
             from adaptiverec.serving.tls import server_credentials
@@ -286,10 +293,18 @@ class ModelServer:
             max_threads=flags.grpc_max_threads,
             channel_arguments=flags.channel_arguments,
             health_service=flags.enable_grpc_healthcheck_service,
-            observer=metrics,
+            observer=observer,
+            metrics=metrics,
         )
         self._port = self._grpc.port
-        if flags.rest_api_port:
+        if flags.rest_api_port and not flags.has_rest:
+            # As there: an error that does not end the server.
+            _log.error(
+                "no REST API, since rest_api_port is the same as port. Received: "
+                "rest_api_port=%d",
+                flags.rest_api_port,
+            )
+        if flags.has_rest:
             from adaptiverec.serving.rest import start_rest_server
 
             self._rest = start_rest_server(
@@ -300,7 +315,7 @@ class ModelServer:
                 timeout_in_ms=flags.rest_api_timeout_in_ms,
                 enable_cors=flags.rest_api_enable_cors_support,
                 metrics_path=metrics_path,
-                observer=metrics,
+                observer=observer,
             )
 
     def _poll_config(self) -> None:

@@ -7,6 +7,7 @@ import logging
 import grpc
 from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2
 
+from adaptiverec.serving.metrics import Metrics
 from adaptiverec.serving.server_core import ServerCore
 from adaptiverec.serving.status import RequestError, answering
 
@@ -20,10 +21,12 @@ class ModelService:
 
     Args:
         core: The models.
+        metrics: What a reload may be asked about.
     """
 
-    def __init__(self, core: ServerCore) -> None:
+    def __init__(self, core: ServerCore, metrics: Metrics | None = None) -> None:
         self._core = core
+        self._metrics = metrics or Metrics()
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What to register with a ``grpc.Server``."""
@@ -58,13 +61,17 @@ class ModelService:
         request: model_management_pb2.ReloadConfigRequest,
         context: grpc.ServicerContext,
     ) -> model_management_pb2.ReloadConfigResponse:
-        """Goes over to other models; see :meth:`ServerCore.reload`."""
+        """Goes over to other models; see :meth:`ServerCore.reload`.
+
+        Tells how much the metrics have grown meanwhile that the request names.
+        """
         if request.config.WhichOneof("config") != "model_config_list":
             raise RequestError(
                 grpc.StatusCode.INVALID_ARGUMENT,
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. Only "
                 "ModelConfigList is currently supported",
             )
+        before = {name: self._metrics.value(name) for name in request.metric_names}
         try:
             # Of a base path without a version that is a long wait, and no other
             # configuration is looked at before it ends.
@@ -79,6 +86,10 @@ class ModelService:
         response = model_management_pb2.ReloadConfigResponse()
         # OK, and there to be read.
         response.status.SetInParent()
+        for name, value in before.items():
+            response.metric.add(
+                name=name, int64_value_increase=self._metrics.value(name) - value
+            )
         return response
 
 

@@ -125,7 +125,8 @@ class RestHandler:
             return self._status(route.spec)
         if route.action == "metadata":
             return self._metadata(route.spec)
-        document = parse_object(body)
+        # There, tensors are looked up by their names, and features are put under them.
+        document = parse_object(body, keep_first=route.action == "predict")
         route.spec.signature_name = decode_signature_name(document)
         if route.action == "predict":
             return self._predict(route.spec, document)

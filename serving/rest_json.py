@@ -41,13 +41,14 @@ _FAULTS = {
 _STRING_OR_INF = re.compile(r'"(?:[^"\\]|\\.)*"|\bInf\b', re.DOTALL)
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
+def parse_object(body: bytes, *, keep_first: bool = True) -> dict[str, Any]:
     """Parses the body of a request. ``NaN``, ``Inf`` and ``Infinity`` are numbers.
 
     Strings that are not UTF-8 keep their bytes, as surrogates of ``surrogateescape``.
 
     Args:
         body: The whole body.
+        keep_first: Which of several members of one name counts: the first, or the last.
 
     Returns:
         The object that it must be.
@@ -63,7 +64,9 @@ def parse_object(body: bytes) -> dict[str, Any]:
             lambda match: "Infinity" if match[0] == "Inf" else match[0], text
         )
     try:
-        value = json.loads(text)
+        value = json.loads(
+            text, object_pairs_hook=_first_of_each if keep_first else None
+        )
     except json.JSONDecodeError as error:
         fault = _FAULTS.get(error.msg)
         if fault is None:
@@ -117,6 +120,14 @@ def is_number(value: Any) -> bool:
 def invalid(message: str) -> RequestError:
     """INVALID_ARGUMENT with a message."""
     return RequestError(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def _first_of_each(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(members)
+    if len(result) < len(members):
+        for name, value in reversed(members):
+            result[name] = value
+    return result
 
 
 def _enclosing(text: str, position: int) -> tuple[str, str]:

@@ -60,10 +60,13 @@ def parse_route(method: str, path: str) -> Route:
     """
     patterns = {"POST": _POST, "GET": _GET}
     match = patterns[method].fullmatch(path) if method in patterns else None
-    # Case matters not in the path, but in what it asks for.
+    # Case matters not in the path, but in what it asks for; what is asked for with GET
+    # is the status, unless it is the metadata.
     action = (match and match["action"]) or "status"
-    if match is None or action != action.lower():
+    if match is None or (method == "POST" and action != action.lower()):
         raise _invalid(f"Malformed request: {method} {path}")
+    if method == "GET" and action != "metadata":
+        action = "status"
     if match["model"] is None:
         raise _invalid("Missing model name in request.")
     spec = model_pb2.ModelSpec(name=unquote(match["model"]))

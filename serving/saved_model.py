@@ -18,11 +18,38 @@ from tensorflow.python.saved_model import loader_impl
 from adaptiverec.serving.export_check import check_export
 from adaptiverec.serving.status import RequestError, status_code
 
-__all__ = ["load_saved_model"]
+__all__ = ["check_directory", "load_saved_model"]
 
 # What a graph with weights has. A SavedModel that has lost them loads without a word, and
 # then fails with every request.
 _VARIABLE_OPS = frozenset({"VarHandleOp", "VariableV2", "Variable"})
+
+
+def check_directory(path: Path, servable: str) -> None:
+    """Raises unless there is a directory whose size can be found out.
+
+    Before it loads a version, tensorflow_model_server adds up how large its files are. A
+    file with a number for its name, or a link to nothing, is found out there.
+
+    Args:
+        path: What has a number for its name.
+        servable: Which version of which model, for the message.
+
+    Raises:
+        RequestError: INTERNAL, with tensorflow_model_server's words.
+    """
+    reason = f"{path} not found"
+    if path.exists():
+        try:
+            os.scandir(path).close()
+            return
+        except OSError as error:
+            reason = f"{path}; {error.strerror}"
+    raise RequestError(
+        grpc.StatusCode.INTERNAL,
+        f"Error while attempting to reserve resources to load servable {servable}: "
+        f"{reason}",
+    )
 
 
 def load_saved_model(
@@ -146,8 +173,12 @@ def _load_error(path: Path, tags: Sequence[str], error: Exception) -> RequestErr
             "CLI: `saved_model_cli`",
         )
     if isinstance(error, OSError | DecodeError):
-        if any(path.glob("saved_model.pb*")):
-            return RequestError(grpc.StatusCode.DATA_LOSS, str(error))
+        for name, kind in (("saved_model.pb", "binary"), ("saved_model.pbtxt", "text")):
+            if (path / name).exists():
+                return RequestError(
+                    grpc.StatusCode.DATA_LOSS,
+                    f"Can't parse {path / name} as {kind} proto",
+                )
         return RequestError(
             grpc.StatusCode.NOT_FOUND,
             "Could not find SavedModel .pb or .pbtxt at supplied export directory path: "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,10 +31,11 @@ from adaptiverec.serving.free_memory import give_memory_back
 from adaptiverec.serving.inference_tasks import inference_tasks
 from adaptiverec.serving.observer import Observer
 from adaptiverec.serving.runner import Runner, RunnerWrapper
-from adaptiverec.serving.saved_model import load_saved_model
+from adaptiverec.serving.saved_model import check_directory, load_saved_model
 from adaptiverec.serving.session_runner import SessionRunner
 from adaptiverec.serving.signatures import (
     DEFAULT_SIGNATURE,
+    check_types,
     predict_feeds,
     predict_outputs,
     predict_signature,
@@ -42,14 +43,16 @@ from adaptiverec.serving.signatures import (
 from adaptiverec.serving.status import RequestError
 from adaptiverec.serving.tensors import (
     content_proto_from_array,
-    dtype_name,
     proto_from_array,
 )
-from adaptiverec.serving.warmup import run_warmup
+from adaptiverec.serving.warmup import has_warmup, run_warmup
 
 __all__ = ["Servable"]
 
 _Result = TypeVar("_Result")
+
+# Beside saved_model.pb, where tensorflow_model_server looks for it.
+_TFLITE_MODEL = "model.tflite"
 
 
 class Servable:
@@ -70,6 +73,7 @@ class Servable:
         session_config: Threads and memory of the session.
         check_method_names: Whether a signature must name the method that is asked for.
         as_tensor_content: Whether Predict answers in ``tensor_content``, not in fields.
+        prefer_tflite: Whether TensorFlow Lite's model is wanted, if there is one.
         observer: Told of loading, warm-up and runs.
         wrap_runner: What to put before the session, such as batching.
 
@@ -92,6 +96,7 @@ class Servable:
         session_config: config_pb2.ConfigProto | None = None,
         check_method_names: bool = False,
         as_tensor_content: bool = False,
+        prefer_tflite: bool = False,
         observer: Observer | None = None,
         wrap_runner: RunnerWrapper | None = None,
     ) -> None:
@@ -109,6 +114,13 @@ class Servable:
             config.CopyFrom(session_config)
         # Two versions are in memory during a swap: neither may take the whole GPU.
         config.gpu_options.allow_growth = True
+        check_directory(path, f"{{name: {name} version: {version}}}")
+        if prefer_tflite and (path / _TFLITE_MODEL).exists():
+            raise RequestError(
+                grpc.StatusCode.UNIMPLEMENTED,
+                "TensorFlow Lite is not run here; leave prefer_tflite_model out. "
+                f"Received: {path / _TFLITE_MODEL}",
+            )
         session, self.signatures = _observed(
             lambda: load_saved_model(path, tags, config), self._observer.load, path
         )
@@ -119,7 +131,7 @@ class Servable:
             # Before anything is put before the session: what TensorFlow does once takes
             # seconds, in which warm-up requests would hold up the batches of the version
             # that still serves.
-            if warm_up:
+            if warm_up and has_warmup(path):
                 _observed(
                     lambda: run_warmup(path, self._answer, warm_up_iterations),
                     self._observer.warmup,
@@ -191,9 +203,9 @@ class Servable:
         feeds = predict_feeds(signature, inputs)
         aliases = predict_outputs(signature, output_filter)
         if self._check_types:
-            _check_types(signature, feeds)
+            check_types(signature.inputs.values(), feeds)
         names = [signature.outputs[alias].name for alias in aliases]
-        values = self._run("Predict", feeds, names, timeout)
+        values = self._run("Predict", feeds, names, timeout, signature.inputs.values())
         return dict(zip(aliases, values, strict=True))
 
     def classify(
@@ -212,7 +224,7 @@ class Servable:
             self._example_signature(spec), check_method_name=self._check_method_names
         )
         values, count = self._run_examples(
-            "Classify", request.input, task.input, task.outputs, timeout
+            "Classify", request.input, task.input_info, task.outputs, timeout
         )
         response = classification_pb2.ClassificationResponse(
             result=task.result(values, count)
@@ -234,7 +246,7 @@ class Servable:
             self._example_signature(spec), check_method_name=self._check_method_names
         )
         values, count = self._run_examples(
-            "Regress", request.input, task.input, task.outputs, timeout
+            "Regress", request.input, task.input_info, task.outputs, timeout
         )
         response = regression_pb2.RegressionResponse(result=task.result(values, count))
         self._say_who(response.model_spec, spec)
@@ -258,7 +270,7 @@ class Servable:
         values, count = self._run_examples(
             "MultiInference",
             request.input,
-            tasks[0].input if tasks else "",
+            tasks[0].input_info if tasks else meta_graph_pb2.TensorInfo(),
             outputs,
             timeout,
         )
@@ -288,13 +300,13 @@ class Servable:
         self,
         api: str,
         examples: input_pb2.Input,
-        feed: str,
+        feed: meta_graph_pb2.TensorInfo,
         fetches: list[str],
         timeout: float | None,
     ) -> tuple[dict[str, np.ndarray], int]:
         protos = serialized_examples(examples)
+        values = self._run(api, {feed.name: protos}, fetches, timeout, [feed])
         self._observer.examples(self.name, api, len(protos))
-        values = self._run(api, {feed: protos}, fetches, timeout)
         return dict(zip(fetches, values, strict=True)), len(protos)
 
     def _run(
@@ -303,9 +315,16 @@ class Servable:
         feeds: Mapping[str, np.ndarray],
         fetches: Sequence[str],
         timeout: float | None,
+        inputs: Iterable[meta_graph_pb2.TensorInfo],
     ) -> list[np.ndarray]:
         start = time.perf_counter()
-        values = self._runner.run(feeds, fetches, timeout)
+        try:
+            values = self._runner.run(feeds, fetches, timeout)
+        except RequestError:
+            # Looked at only now, since hardly any request is wrong. The runner says it
+            # in words of its own, and names a node that no caller knows.
+            check_types(inputs, feeds)
+            raise
         self._observer.runtime(self.name, api, time.perf_counter() - start)
         return values
 
@@ -350,25 +369,6 @@ def _observed(
         raise
     finally:
         tell(str(path), code, time.perf_counter() - start)
-
-
-def _check_types(
-    signature: meta_graph_pb2.SignatureDef, feeds: Mapping[str, np.ndarray]
-) -> None:
-    """What TensorFlow says of a tensor of another type than the graph's."""
-    for info in signature.inputs.values():
-        received = tf.dtypes.as_dtype(feeds[info.name].dtype)
-        expected = tf.dtypes.as_dtype(info.dtype)
-        if received != expected:
-            raise _invalid(
-                f"Type mismatch: actual {_short_name(received)} vs. expect "
-                f"{_short_name(expected)}"
-            )
-
-
-def _short_name(dtype: tf.DType) -> str:
-    """How TensorFlow's C++ calls a type: DT_FLOAT is float."""
-    return dtype_name(dtype.as_datatype_enum).removeprefix("DT_").lower()
 
 
 def _invalid(message: str) -> RequestError:

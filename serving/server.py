@@ -66,13 +66,13 @@ def serve(
     remove_unused_fields_from_bundle_metagraph: bool = True,
     enable_profiler: bool = True,
     skip_initialize_tpu: bool = False,
-    use_alts_credentials: bool = False,
-    platform_config_file: str = "",
+    xla_cpu_compilation_enabled: bool = False,
+    xla_gpu_compilation_enabled: bool = False,
     prefer_tflite_model: bool = False,
     num_tflite_pools: int | None = None,
     num_tflite_interpreters_per_pool: int = 1,
-    xla_cpu_compilation_enabled: bool = False,
-    xla_gpu_compilation_enabled: bool = False,
+    use_alts_credentials: bool = False,
+    platform_config_file: str = "",
     thread_pool_factory_config_file: str = "",
     mixed_precision: str = "",
 ) -> None:
@@ -90,16 +90,16 @@ def serve(
         host: The address to listen on. By default only this machine can reach it;
             ``0.0.0.0`` lets other machines in.
         grpc_socket_path: A Unix socket for gRPC to listen on as well.
-        rest_api_port: The TCP port of the REST API; 0 is none.
+        rest_api_port: The TCP port of the REST API; 0 is none, and so is that of gRPC.
         rest_api_num_threads: How many REST requests run at once; 4 a core by default.
         rest_api_timeout_in_ms: How long a REST request may take.
         rest_api_enable_cors_support: Whether pages of other origins may read the answers.
         model_config_file: Text proto of ModelServerConfig: several models, which of their
             versions, and labels.
-        model_config_file_poll_wait_seconds: Time between two looks at that file; 0 never
-            looks again.
+        model_config_file_poll_wait_seconds: Time between two looks at that file; 0 or less
+            never looks again.
         file_system_poll_wait_seconds: Time between two looks for versions; 0 never looks
-            again.
+            again. A negative one never looks at all, so that no model becomes available.
         fail_if_no_model_versions_found: Whether a base path that does not exist or holds no
             version ends the server at its start. By default it waits for a version, with
             a warning and its ports closed, as tensorflow_model_server does.
@@ -111,12 +111,13 @@ def serve(
             be given to a version before it is available.
         saved_model_tags: Which graph of a SavedModel; tags are separated by commas.
         enable_model_warmup: Whether to run warm-up requests before a version serves.
-        num_request_iterations_for_warmup: How often to run each; 0 is once.
+        num_request_iterations_for_warmup: How often to run each; 0 or less is once.
         enable_batching: Whether concurrent requests run as one.
         batching_parameters_file: Text proto of BatchingParameters.
         enable_per_model_batching_parameters: Whether each version has its own, in
             batching_params.pbtxt.
-        monitoring_config_file: Text proto of MonitoringConfig: metrics on the REST port.
+        monitoring_config_file: Text proto of MonitoringConfig: metrics on the REST port,
+            if there is one.
         ssl_config_file: Text proto of SSLConfig: keys and certificates of the gRPC port.
         grpc_max_threads: How many requests run at once; one more is refused. By default 4
             a core and at least 64, and then 15 times as many may wait.
@@ -134,13 +135,14 @@ def serve(
         remove_unused_fields_from_bundle_metagraph: Accepted; it always is so.
         enable_profiler: Accepted; there is no profiler service.
         skip_initialize_tpu: Accepted; TPUs are not used.
+        xla_cpu_compilation_enabled: Accepted; what asks for XLA always gets it.
+        xla_gpu_compilation_enabled: Accepted, likewise.
+        prefer_tflite_model: Accepted; TensorFlow Lite is not run here, so a version with a
+            ``model.tflite`` is not loaded then.
+        num_tflite_pools: Accepted; without TensorFlow Lite there are none.
+        num_tflite_interpreters_per_pool: Accepted, likewise.
         use_alts_credentials: Not to be had.
         platform_config_file: Not to be had.
-        prefer_tflite_model: Not to be had.
-        num_tflite_pools: Not to be had.
-        num_tflite_interpreters_per_pool: Not to be had.
-        xla_cpu_compilation_enabled: Not to be had.
-        xla_gpu_compilation_enabled: Not to be had.
         thread_pool_factory_config_file: Not to be had.
         mixed_precision: Not to be had.
 

@@ -13,7 +13,9 @@ from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from adaptiverec.serving.model_config import (
+    check_logging,
     check_models,
+    check_platform_changes,
     check_platforms,
     check_transition,
 )
@@ -43,7 +45,8 @@ class ServerCore:
 
     Args:
         load: Loads a version, given the model's name, its number and its directory.
-        file_system_poll_wait_seconds: Time between two looks for versions; 0 looks once.
+        file_system_poll_wait_seconds: Time between two looks for versions; 0 looks once,
+            a negative one never.
         max_num_load_retries: How often a version that failed to load is tried again.
         load_retry_interval_micros: Time between two such tries; none where negative.
         num_load_threads: How many models may load at once; 0 is all.
@@ -176,16 +179,19 @@ class ServerCore:
         Raises:
             RequestError: INVALID_ARGUMENT, FAILED_PRECONDITION or NOT_FOUND, the
                 configuration is refused, and nothing has changed; UNKNOWN, a new model
-                could not be loaded, though all else has been done.
+                could not be loaded, though all else has been done; INVALID_ARGUMENT, all
+                has been done, but requests cannot be logged.
         """
         with self._config_lock:
             check_transition(self._config, config)
+            at_first = self._config.WhichOneof("config") is None
             if config.WhichOneof("config") is None:
                 return
             models = config.model_config_list
             check_models(models)
+            check_platform_changes(self._config.model_config_list, models)
             labels = self._checked_labels(models)
-            check_platforms(self._config.model_config_list, models)
+            check_platforms(models)
             old_names = {model.name for model in self._config.model_config_list.config}
             if self._needs_versions:
                 for model in models.config:
@@ -206,7 +212,9 @@ class ServerCore:
             self._wait_for(
                 [model.name for model in models.config if model.name not in old_names],
                 keep_waiting,
+                at_first=at_first,
             )
+            check_logging(models)
 
     def close(self) -> None:
         """Unloads everything; what waits for a model is let go."""
@@ -237,10 +245,13 @@ class ServerCore:
                 labels.setdefault(model.name, {})[label] = version
         return labels
 
-    def _wait_for(self, names: list[str], keep_waiting: Callable[[], bool]) -> None:
+    def _wait_for(
+        self, names: list[str], keep_waiting: Callable[[], bool], *, at_first: bool
+    ) -> None:
         failures = []
-        for name in names:
-            for status in self._managers[name].wait(keep_waiting):
+        for name in sorted(names):
+            # The newest stands for all that have failed.
+            for status in self._managers[name].wait(keep_waiting)[:1]:
                 failures.append(
                     f"{{{{name: {name} version: {status.version}}} due to error: "
                     f"{status.code.name}: {status.message}}}, "
@@ -248,9 +259,10 @@ class ServerCore:
         if self._closed:
             raise RequestError(grpc.StatusCode.CANCELLED, "The server is being stopped")
         if failures:
+            kind = "servable(s)" if at_first else "model(s)"
             raise RequestError(
                 grpc.StatusCode.UNKNOWN,
-                f"{len(failures)} model(s) did not become available: "
+                f"{len(failures)} {kind} did not become available: "
                 f"{{{''.join(failures)}}}",
             )
 
@@ -262,7 +274,7 @@ def _check_versions(model: model_server_config_pb2.ModelConfig) -> None:
         raise RequestError(
             grpc.StatusCode.INVALID_ARGUMENT,
             f"Could not find base path {model.base_path} for servable {model.name} with "
-            f"error {error}",
+            f"error NOT_FOUND: {model.base_path} not found",
         ) from error
     if not versions:
         raise RequestError(

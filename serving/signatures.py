@@ -7,11 +7,12 @@ from typing import Any, TypeAlias
 
 import grpc
 import numpy as np
+import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from adaptiverec.serving.status import RequestError
-from adaptiverec.serving.tensors import array_from_proto
+from adaptiverec.serving.tensors import array_from_proto, dtype_name
 
 __all__ = [
     "CLASSIFY_METHOD",
@@ -19,6 +20,7 @@ __all__ = [
     "PREDICT_METHOD",
     "REGRESS_METHOD",
     "braces",
+    "check_types",
     "predict_feeds",
     "predict_outputs",
     "predict_signature",
@@ -118,6 +120,28 @@ def predict_feeds(
     return feeds
 
 
+def check_types(
+    inputs: Iterable[meta_graph_pb2.TensorInfo], feeds: Mapping[str, np.ndarray]
+) -> None:
+    """Raises where a tensor has another type than the graph's.
+
+    Args:
+        inputs: What the graph takes.
+        feeds: The array to feed for each of them, by name.
+
+    Raises:
+        RequestError: INVALID_ARGUMENT, with the words of TensorFlow's session, which
+            numbers the tensors by their names.
+    """
+    for position, info in enumerate(sorted(inputs, key=lambda info: info.name)):
+        received = tf.dtypes.as_dtype(feeds[info.name].dtype).as_datatype_enum
+        if received != info.dtype:
+            raise _invalid(
+                f"Expects arg[{position}] to be {_short_name(info.dtype)} but "
+                f"{_short_name(received)} is provided"
+            )
+
+
 def predict_outputs(
     signature: meta_graph_pb2.SignatureDef, output_filter: Sequence[str]
 ) -> list[str]:
@@ -146,6 +170,11 @@ def predict_outputs(
 def braces(names: Iterable[str]) -> str:
     """Names as TensorFlow Serving lists them: ``{a,b}``."""
     return "{" + ",".join(sorted(names)) + "}"
+
+
+def _short_name(dtype: int) -> str:
+    """How TensorFlow's C++ calls a type: DT_FLOAT is float."""
+    return dtype_name(dtype).removeprefix("DT_").lower()
 
 
 def _invalid(message: str) -> RequestError:

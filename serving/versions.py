@@ -1,14 +1,14 @@
 """Which versions of a model lie under its base path, and which of them are wanted.
 
-A version is a directory with a whole number for its name. It must appear whole: copy it
-under another name (``2.tmp``) beside the others, then rename it. What is seen to be
-incomplete is not served, but tried again as ``max_num_load_retries`` says.
+A version is whatever has a whole number for its name: 7 may be called ``7``, ``007`` or
+``+7``. It should be a directory that holds a SavedModel, or a link to one; what it really
+is comes out when it is loaded. It must appear whole: copy it under another name
+(``2.tmp``) beside the others, then rename it. What is seen to be incomplete is not served,
+but tried again as ``max_num_load_retries`` says.
 """
 
 from __future__ import annotations
 
-import functools
-import logging
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -21,43 +21,42 @@ __all__ = ["VersionPolicy", "check_base_path", "find_versions", "wanted_versions
 # FileSystemStoragePathSourceConfig.ServableVersionPolicy, which has no types.
 VersionPolicy: TypeAlias = Any
 
-_log = logging.getLogger(__name__)
-
-_NUMBER = re.compile(r"[0-9]+", re.ASCII)
-_MAX_VERSION = 2**63 - 1
+# What tensorflow_model_server reads as a number, which has 64 bits and may be negative.
+_NUMBER = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]+)[ \t\n\v\f\r]*", re.ASCII)
+_MAX_DIGITS = 19
+_NUMBERS = range(-(2**63), 2**63)
 
 
 def find_versions(base_path: Path) -> dict[int, Path]:
-    """Lists the version directories ``BASE/<integer>/``; other names are ignored.
-
-    A version is also ignored where it is a link out of the base path, so that whoever
-    may write a name there cannot make the server read another place.
+    """Lists the versions, ``BASE/<integer>``; other names are ignored.
 
     Args:
         base_path: The directory of the model.
 
     Returns:
-        The resolved directory of each version.
+        The path of each version. Of several names for one number, the last in the order
+        of their bytes counts: of ``01`` and ``1`` it is ``1``.
 
     Raises:
         OSError: The base path cannot be listed.
     """
-    base = base_path.resolve(strict=True)
     versions: dict[int, Path] = {}
-    # Sorted, so that of "01" and "1" it is always "1" that counts.
-    for entry in sorted(base.iterdir()):
-        if not _NUMBER.fullmatch(entry.name) or int(entry.name) > _MAX_VERSION:
-            continue
-        try:
-            path = entry.resolve()
-        except (OSError, RuntimeError):
-            # A link to itself.
-            continue
-        if not path.is_relative_to(base):
-            _warn_of_link(entry)
-        elif path.is_dir():
-            versions[int(entry.name)] = path
+    for entry in sorted(base_path.iterdir()):
+        number = _number(entry.name)
+        if number is not None:
+            versions[number] = entry
     return versions
+
+
+def _number(name: str) -> int | None:
+    match = _NUMBER.fullmatch(name)
+    if match is None:
+        return None
+    # Not int() first, which is slow for very many digits.
+    if len(match[1].lstrip("+-").lstrip("0")) > _MAX_DIGITS:
+        return None
+    number = int(match[1])
+    return number if number in _NUMBERS else None
 
 
 def wanted_versions(versions: Collection[int], policy: VersionPolicy) -> set[int]:
@@ -78,11 +77,6 @@ def wanted_versions(versions: Collection[int], policy: VersionPolicy) -> set[int
         return set(versions) & set(policy.specific.versions)
     newest_first = sorted(versions, reverse=True)
     return set(newest_first[: max(policy.latest.num_versions, 1)])
-
-
-@functools.cache  # Once, and not with every look.
-def _warn_of_link(entry: Path) -> None:
-    _log.warning("ignoring %s, which leads out of the base path", entry)
 
 
 def check_base_path(base_path: Path) -> None:

@@ -12,11 +12,20 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from adaptiverec.serving.status import RequestError
 
-__all__ = ["run_warmup"]
+__all__ = ["has_warmup", "run_warmup"]
 
 # Where tensorflow_model_server looks, and how many records it takes.
 _WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
 _MAX_RECORDS = 1000
+
+
+def has_warmup(path: Path) -> bool:
+    """Whether a SavedModel brings such a file along.
+
+    Args:
+        path: The SavedModel directory.
+    """
+    return (path / _WARMUP_FILE).exists()
 
 
 def run_warmup(
@@ -27,7 +36,7 @@ def run_warmup(
     """Runs the warm-up file of a SavedModel, a TFRecord file of PredictionLog.
 
     Args:
-        path: The SavedModel directory; it need not have such a file.
+        path: The SavedModel directory; it must have such a file.
         answer: Answers one record's request; a :class:`RequestError` ends the warm-up.
         iterations: How often each is answered.
 
@@ -39,8 +48,6 @@ def run_warmup(
             no PredictionLog, or more than 1,000.
     """
     file = path / _WARMUP_FILE
-    if not file.exists():
-        return 0
     # Not in a graph that the caller is building.
     with tf.init_scope():
         records = tf.data.TFRecordDataset(str(file)).as_numpy_iterator()

@@ -420,7 +420,8 @@ import json, sys
 from adaptiverec.serving import batch_recommend, batch_write
 write = batch_write.HashedFile.write
 def slowly(self, data):
-    print("writing", flush=True)
+    # In one piece, since two shards may be written at once.
+    print("writing\\n", end="", flush=True)
     sys.stdin.readline()
     return write(self, data)
 batch_write.HashedFile.write = slowly

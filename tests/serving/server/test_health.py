@@ -64,6 +64,7 @@ def test_an_unknown_service_is_not_found(served):
     with pytest.raises(grpc.RpcError) as caught:
         served.state("no.such.Service")
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    assert caught.value.details() == "service name unknown"
 
 
 def test_who_watches_is_told_keeps_no_thread_and_is_let_go(served):

@@ -344,6 +344,11 @@ class TestModels:
             {"error": "Missing model name in request."},
         )
 
+    def test_case_matters_in_what_is_asked_for(self, client):
+        # As in tensorflow_model_server, which takes the path and then knows no METADATA.
+        _, body = client.raw("GET", f"{TOY}/METADATA")
+        assert json.loads(body) == json.loads(client.raw("GET", TOY)[1])
+
     def test_the_metadata(self, client):
         status, answer = client.get(f"{TOY}/versions/7/metadata")
         assert status == 200
@@ -379,7 +384,6 @@ class TestHttp:
             ("POST", TOY),
             ("GET", f"{TOY}:predict"),
             ("GET", f"{TOY}/versions/x"),
-            ("GET", f"{TOY}/METADATA"),
             ("GET", "/v1/"),
             ("OPTIONS", f"{TOY}:predict"),
         ],
@@ -442,7 +446,11 @@ class TestHttp:
             "POST", f"{TOY}:predict", body, {"Content-Encoding": "gzip"}
         )
         assert response.status == 400
-        assert json.loads(answer) == {"error": "Failed to uncompress the gzipped body"}
+        message = "JSON Parse error: The document is empty"
+        assert json.loads(answer) == {"error": message}
+        # Where no body is looked at, it does no harm.
+        response, _ = client.raw("GET", TOY, body, {"Content-Encoding": "gzip"})
+        assert response.status == 200
 
     def test_chunks_are_put_together(self, client):
         parts = iter([b'{"signature_name": "echo", ', b'"instances": ["a"]', b"}"])
@@ -652,6 +660,8 @@ def test_the_whole_server_with_batching_metrics_and_health(
         'runtime="TF1"} 4',
     ):
         assert line in text.splitlines()
+    # The version brings no requests to warm up with.
+    assert "model_warmup_latency_count" not in text
     path = tmp_path / "base" / "3"
     assert (
         f':tensorflow:cc:saved_model:load_attempt_count{{model_path="{path}",'

@@ -238,6 +238,13 @@ class TestTypes:
         assert caught.value.code is grpc.StatusCode.UNIMPLEMENTED
         assert caught.value.message == "Conversion of JSON Value: 1 to type: half"
 
+    def test_of_two_members_of_one_name_the_first_counts(self):
+        body = '{"inputs": {"x": [1], "x": [2]}, "inputs": {"x": [3]}}'
+        assert decode(body, x=tf.int32)["x"].tolist() == [1]
+        # But not in examples.
+        last = parse_object(b'{"x": 1, "y": 2, "x": 3}', keep_first=False)
+        assert last == {"x": 3, "y": 2}
+
     def test_strings_keep_bytes_that_are_not_utf_8(self):
         tensors, _ = decode_tensors(
             parse_object(b'{"inputs": ["\xff", "\xc3\xbc", "\\u00fc"]}'),

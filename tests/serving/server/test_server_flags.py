@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+import socket
+from importlib.metadata import version
 
 import grpc
 import numpy as np
@@ -99,6 +101,22 @@ def test_flags_are_written_as_tensorflow_writes_them():
     }
 
 
+def test_of_a_flag_that_is_given_twice_the_last_one_counts():
+    # So can the flags of an image's entrypoint be overruled.
+    command = ["serve", "--port=8500", "--model_name=a", "--port=1", "--port", "2"]
+    _, bound, _ = cli.app.parse_args(command, print_error=False, exit_on_error=False)
+    assert bound.arguments == {"port": 2, "model_name": "a"}
+
+
+def test_tells_its_version(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["serve", "--version"])
+    assert end.value.code == 0
+    ours, tensorflow = capsys.readouterr().out.splitlines()
+    assert ours == f"AdaptiveRec ModelServer: {version('adaptiverec')}"
+    assert tensorflow == f"TensorFlow Library: {tf.version.VERSION}"
+
+
 def test_unknown_flags_are_refused_by_name(capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(["serve", "--model_base_path=/models", "--enable_magic=true"])
@@ -115,13 +133,8 @@ def test_unknown_flags_are_refused_by_name(capsys):
         ({"port": 65536}, "port must be from 0 to 65535. Received: port=65536"),
         ({"port": -1}, "port must be from 0 to 65535. Received: port=-1"),
         ({"rest_api_port": 65536}, "65535. Received: rest_api_port=65536"),
-        ({"rest_api_port": 8500}, "same as port. Received: rest_api_port=8500"),
         ({"grpc_max_threads": 0}, "at least 1. Received: grpc_max_threads=0"),
         ({"rest_api_num_threads": 0}, "at least 1. Received: rest_api_num_threads=0"),
-        (
-            {"file_system_poll_wait_seconds": -1.0},
-            "negative. Received: file_system_poll_wait_seconds=-1.0",
-        ),
         ({"file_system_poll_wait_seconds": float("nan")}, "seconds=nan"),
         ({"max_num_load_retries": -1}, "negative. Received: max_num_load_retries=-1"),
         ({"per_process_gpu_memory_fraction": 1.5}, "from 0 to 1. Received: per_p"),
@@ -129,11 +142,6 @@ def test_unknown_flags_are_refused_by_name(capsys):
         (
             {"batching_parameters_file": "x"},
             "must come with enable_batching. Received: batching_parameters_file='x'",
-        ),
-        (
-            {"monitoring_config_file": "x"},
-            "must come with rest_api_port, where the metrics are to be had. Received: "
-            "monitoring_config_file='x'",
         ),
         (
             {"grpc_channel_arguments": "grpc.max_connection_age_ms"},
@@ -156,17 +164,6 @@ def test_unknown_flags_are_refused_by_name(capsys):
             {"platform_config_file": "x"},
             "SavedModel here. Received: platform_config_fi",
         ),
-        ({"prefer_tflite_model": True}, "not run here. Received: prefer_tflite_model="),
-        ({"num_tflite_pools": 2}, "not run here. Received: num_tflite_pools=2"),
-        ({"num_tflite_interpreters_per_pool": 2}, "Received: num_tflite_interpreters_"),
-        (
-            {"xla_cpu_compilation_enabled": True},
-            "not used here. Received: xla_cpu_comp",
-        ),
-        (
-            {"xla_gpu_compilation_enabled": True},
-            "not used here. Received: xla_gpu_comp",
-        ),
         ({"thread_pool_factory_config_file": "x"}, "Received: thread_pool_factory_con"),
         ({"mixed_precision": "bfloat16"}, "Received: mixed_precision='bfloat16'"),
     ],
@@ -178,12 +175,48 @@ def test_flags_outside_their_rules(flags, message):
 
 def test_harmless_flags_are_taken():
     ModelServer(
+        model_config_file_poll_wait_seconds=-1,
+        num_request_iterations_for_warmup=-1,
         model_base_path="base",
         flush_filesystem_caches=False,
         remove_unused_fields_from_bundle_metagraph=False,
         enable_profiler=False,
         skip_initialize_tpu=True,
+        xla_cpu_compilation_enabled=True,
+        xla_gpu_compilation_enabled=True,
+        num_tflite_pools=2,
+        num_tflite_interpreters_per_pool=2,
     )
+
+
+def test_a_model_of_tensorflow_lite_is_not_passed_over(start, publish, tmp_path):
+    version = publish(tmp_path / "base", 1)
+    _, caller = start(tmp_path / "base", prefer_tflite_model=True)
+    assert caller.number() == (1, 1.0)
+    (version / "model.tflite").touch()
+    with pytest.raises(StageError, match=r"UNIMPLEMENTED: TensorFlow Lite is not run"):
+        start(tmp_path / "base", prefer_tflite_model=True)
+    _, caller = start(tmp_path / "base")
+    assert caller.number() == (1, 1.0)
+
+
+def test_without_a_rest_port_there_are_no_metrics(start, publish, tmp_path, caplog):
+    publish(tmp_path / "base", 1)
+    # Not even read, as in tensorflow_model_server.
+    server, caller = start(tmp_path / "base", monitoring_config_file="nowhere")
+    assert caller.number() == (1, 1.0)
+    assert server.rest_port is None
+    assert "no metrics, since there is no REST port" in caplog.text
+
+
+def test_one_port_for_both_is_grpc_alone(start, publish, tmp_path, caplog):
+    publish(tmp_path / "base", 1)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    server, caller = start(tmp_path / "base", port=port, rest_api_port=port)
+    assert caller.number() == (1, 1.0)
+    assert server.rest_port is None
+    assert f"the same as port. Received: rest_api_port={port}" in caplog.text
 
 
 def test_answers_in_tensor_content_where_told_so(start, publish, helpers, tmp_path):
@@ -220,6 +253,8 @@ def test_channel_arguments_reach_grpc(start, publish, helpers, tmp_path):
 
 def test_tags_choose_the_graph(start, publish, tmp_path):
     publish(tmp_path / "base", 1)
+    _, caller = start(tmp_path / "base", saved_model_tags="")
+    assert caller.number() == (1, 1.0)
     with pytest.raises(
         StageError, match=r"meta graph def matching supplied tags: \{ serve gpu \}"
     ):
@@ -262,7 +297,7 @@ def test_batching_rest_and_metrics_are_plugged_in(start, publish, helpers, tmp_p
     # Unlike tensors are never put together.
     code, message = caller.refusal(helpers.predict_request("echo", text=tf.ones([1])))
     assert code == grpc.StatusCode.INVALID_ARGUMENT
-    assert message == "Type mismatch: actual float vs. expect string"
+    assert message == "Expects arg[0] to be string but float is provided"
     health = caller.channel.unary_unary("/grpc.health.v1.Health/Check")
     # The state, SERVING.
     assert health(b"", timeout=30) == b"\x08\x01"

@@ -132,16 +132,21 @@ def test_refuses_inputs_that_are_not_the_signatures(caller, helpers):
     )
 
 
-def test_does_not_cast(caller, helpers):
-    request = helpers.predict_request(x=np.float64([1]), n=np.int64([1]))
-    code, message = caller.refusal(request)
-    assert code == INVALID
-    # The runtime's own words, with the node that it failed in.
-    assert message.startswith("Type mismatch: actual double vs. expect float")
-    request = helpers.predict_request(x=np.float32([1]), n=np.int32([1]))
-    code, message = caller.refusal(request)
-    assert code == INVALID
-    assert message.startswith("Type mismatch: actual int32 vs. expect int64")
+@pytest.mark.parametrize(
+    ("x", "n", "message"),
+    [
+        # The session numbers what it is fed by the names of the tensors: n, x.
+        (np.float64([1]), np.int64([1]), "arg[1] to be float but double"),
+        (np.float32([1]), np.int32([1]), "arg[0] to be int64 but int32"),
+        (np.int32([1]), np.float32([1]), "arg[0] to be int64 but float"),
+        (np.array([b"1"]), np.int64([1]), "arg[1] to be float but string"),
+        (np.float16([1]), np.int64([1]), "arg[1] to be float but half"),
+        (np.array([True]), np.int64([1]), "arg[1] to be float but bool"),
+    ],
+)
+def test_does_not_cast(caller, helpers, x, n, message):
+    request = helpers.predict_request(x=x, n=n)
+    assert caller.refusal(request) == (INVALID, f"Expects {message} is provided")
 
 
 def test_refuses_a_tensor_whose_content_does_not_fit_its_shape(caller, helpers):

@@ -145,13 +145,34 @@ def test_reload_waits_for_new_models_and_tells_of_broken_ones(
         caller, model("a", bases / "a"), model("broken", bases / "broken")
     )
     assert code == grpc.StatusCode.UNKNOWN
-    assert message.startswith(
+    assert message == (
         "1 model(s) did not become available: {{{name: broken version: 4} due to error: "
-        "DATA_LOSS: "
+        f"DATA_LOSS: Can't parse {bases / 'broken' / '4' / 'saved_model.pb'} as binary "
+        "proto}, }"
     )
     assert number(caller, helpers, "a") == (3, 3.0)
     publish(bases / "broken", 5, number=5)
     helpers.wait_until(lambda: (5, State.AVAILABLE) in states(caller, "broken"))
+
+
+def test_each_model_that_fails_is_told_once(serving, bases, publish):
+    every = "model_version_policy { all {} }"
+    for name, version in (("z", 1), ("z", 2), ("c", 1)):
+        (publish(bases / name, version) / "saved_model.pb").unlink()
+    _, caller = serving(model("a", bases / "a"))
+    code, message = refused(
+        caller, model("z", bases / "z", every), model("c", bases / "c")
+    )
+    assert code == grpc.StatusCode.UNKNOWN
+    why = "NOT_FOUND: Could not find SavedModel .pb or .pbtxt at supplied export "
+    assert message.startswith(
+        "2 model(s) did not become available: {{{name: c version: 1} due to error: "
+        f"{why}directory path: {bases / 'c' / '1'}. Check"
+    )
+    assert "{{name: z version: 2} due to error" in message
+    assert "z version: 1" not in message
+    with pytest.raises(StageError, match=r"1 servable\(s\) did not become available"):
+        serving(model("c", bases / "c"))
 
 
 def test_one_good_version_is_enough(serving, bases, publish):
@@ -209,6 +230,29 @@ def test_one_good_version_is_enough(serving, bases, publish):
             "available for inference",
         ),
         (
+            # Of two reasons, tensorflow_model_server's first.
+            [
+                model(
+                    "b",
+                    "{b}",
+                    "model_platform: '' version_labels { key: 'x' value: 7 }",
+                )
+            ],
+            PRECONDITION,
+            "Request to assign label to version 7 of model b",
+        ),
+        (
+            [
+                model(
+                    "a",
+                    "{a}",
+                    "model_platform: '' version_labels { key: 'x' value: 9 }",
+                )
+            ],
+            INVALID,
+            "Illegal setting neither ModelServerConfig::model_type",
+        ),
+        (
             [model("b", "gs://bucket/b")],
             INVALID,
             "Expected model b to lie in a local file system; got "
@@ -231,6 +275,39 @@ def test_what_reload_refuses_changes_nothing(
     assert received[1].startswith(filled(message))
     reload(caller, ours)
     assert states(caller, "a") == [(7, State.AVAILABLE)]
+
+
+def test_reload_tells_how_metrics_have_grown(serving, bases, helpers):
+    attempts = "/tensorflow/cc/saved_model/load_attempt_count"
+
+    def grown(*models):
+        request = model_management_pb2.ReloadConfigRequest(
+            config=config_of(*models),
+            metric_names=[attempts, "/no/such/metric", attempts],
+        )
+        response = caller.models.HandleReloadConfigRequest(request, timeout=60)
+        assert len(response.metric) == 2
+        return {metric.name: metric.int64_value_increase for metric in response.metric}
+
+    _, caller = serving(model("a", bases / "a"))
+    # Of the counters, tensorflow_model_server tells the first: that of "a".
+    told = {attempts: 0, "/no/such/metric": 0}
+    assert grown(model("b", bases / "b")) == told
+    helpers.wait_until(lambda: states(caller, "a") == [(3, State.END)])
+    assert grown(model("a", bases / "a")) == {**told, attempts: 1}
+    assert not reload(caller, model("a", bases / "a")).metric
+
+
+def test_requests_cannot_be_logged(serving, bases, helpers):
+    logged = "logging_config { sampling_config { sampling_rate: 1 } }"
+    message = "No request-logger-creator provided."
+    _, caller = serving(model("a", bases / "a"))
+    assert refused(caller, model("b", bases / "b", logged)) == (INVALID, message)
+    # Only then: the models are the new ones.
+    assert number(caller, helpers, "b") == (7, 7.0)
+    helpers.wait_until(lambda: states(caller, "a") == [(3, State.END)])
+    with pytest.raises(StageError, match=message):
+        serving(model("a", bases / "a", logged))
 
 
 def test_reload_may_need_versions(serving, bases, tmp_path):
@@ -359,6 +436,29 @@ def test_a_server_may_wait_for_its_first_version(
     starting.join(60)
     assert new_caller(server.port).number() == (1, 1.0)
     server.stop(grace=0)
+
+
+def test_a_server_that_never_looks_waits_for_ever(publish, tmp_path, helpers):
+    publish(tmp_path / "base", 1)
+    server = ModelServer(
+        model_base_path=tmp_path / "base", port=0, file_system_poll_wait_seconds=-1
+    )
+    failures = []
+
+    def run():
+        try:
+            server.start()
+        except StageError as error:
+            failures.append(str(error))
+
+    starting = helpers.in_background(run)
+    helpers.wait_until(lambda: server._core is not None and server._core._managers)
+    starting.join(0.5)
+    assert starting.is_alive()
+    assert server.port == 0
+    server.stop(grace=0)
+    starting.join(30)
+    assert "The server is being stopped" in failures[0]
 
 
 def test_stopping_ends_the_wait_for_a_first_version(tmp_path, helpers):

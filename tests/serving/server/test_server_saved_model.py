@@ -158,7 +158,11 @@ def test_a_version_without_a_saved_model(tmp_path):
 
 
 def test_a_version_that_has_gone(tmp_path):
-    assert refusal(tmp_path / "1")[0] == grpc.StatusCode.NOT_FOUND
+    assert refusal(tmp_path / "1") == (
+        grpc.StatusCode.INTERNAL,
+        "Error while attempting to reserve resources to load servable {name: toy "
+        f"version: 1}}: {tmp_path / '1'} not found",
+    )
 
 
 def test_a_copy_without_a_rename_is_served_once_it_is_whole(
