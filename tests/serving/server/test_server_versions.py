@@ -105,12 +105,17 @@ def test_what_has_a_number_but_is_no_directory_is_reported(
     assert caller.number() == (1, 1.0)
 
 
-def test_follows_a_link_to_a_version_elsewhere(start, publish, base, tmp_path, helpers):
+def test_does_not_follow_a_link_out_of_the_base_path(
+    start, publish, base, tmp_path, helpers, caplog
+):
     publish(base, 1)
     outside = publish(tmp_path / "elsewhere", 1, number=2)
-    _, caller = start(base)
     (base / "2").symlink_to(outside)
-    helpers.wait_until(lambda: caller.number() == (2, 2.0))
+    _, caller = start(base)
+    assert caller.number() == (1, 1.0)
+    publish(base, 3, number=3)
+    helpers.wait_until(lambda: caller.number() == (3, 3.0))
+    assert caplog.text.count("which leads out of the base path") == 1
 
 
 def test_follows_links_within_the_base_path_and_to_it(start, publish, base, tmp_path):
