@@ -53,7 +53,6 @@ def arguments_of(job: Job, data: Path, work: Path, results: Path) -> dict[str, A
         "options": job.options,
         "data": str(data),
         "run": str(directory / "runs" / job.name),
-        "ranks": str(directory / "ranks" / f"{job.name}.npz"),
         "result": str(result_path(results, job)),
     }
 
@@ -64,8 +63,8 @@ def fill(jobs: list[Job], *, data: Path, work: Path, results: Path) -> list[Job]
     Args:
         jobs: What there is to do, in this order.
         data: The prepared directory.
-        work: Where runs, ranks and logs are kept.
-        results: Where the figures are written.
+        work: Where runs and logs are kept.
+        results: Where figures and ranks are written.
 
     Returns:
         The jobs that failed; the log of each stands in WORK/TABLE/logs.
@@ -77,7 +76,7 @@ def fill(jobs: list[Job], *, data: Path, work: Path, results: Path) -> list[Job]
         with taken(directory / "locks" / job.name) as mine:
             if result.is_file() or not mine:
                 continue
-            for path in (result.parent, directory / "ranks", directory / "logs"):
+            for path in (result.parent, directory / "logs"):
                 path.mkdir(parents=True, exist_ok=True)
             print(f"{job.table}: {job.row}, seed {job.seed}", flush=True)
             with (directory / "logs" / f"{job.name}.log").open("a") as log:
@@ -101,7 +100,7 @@ def main() -> None:
     )
     parser.add_argument("--table", choices=sorted(TABLES), required=True)
     parser.add_argument("--data", type=Path, help="the prepared directory")
-    parser.add_argument("--work", type=Path, help="where runs and ranks are kept")
+    parser.add_argument("--work", type=Path, help="where runs and logs are kept")
     parser.add_argument(
         "--results", type=Path, default=RESULTS, help="default: %(default)s"
     )

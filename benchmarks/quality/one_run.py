@@ -2,8 +2,8 @@
 
 The one argument is a JSON object: ``table``, ``row``, ``seed``, ``options`` (of
 ``adaptiverec train``, without the seed), ``data`` (a prepared directory), ``run`` (the run's
-directory), ``result`` (the JSON file to write) and ``ranks`` (the ``.npz`` file of every
-user's ranks). What exists of the run is not done again.
+directory), ``result`` (the JSON file to write, and beside it the ``.npz`` file of every
+user's rank). What exists of the run is not done again.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import numpy as np
 from measurements import geometry, measure_ranks
+from user_ranks import LONGEST, write_ranks
 
 from adaptiverec.common.files import write_json
 from adaptiverec.model.evaluation import measures_of
@@ -26,7 +26,7 @@ from adaptiverec.model.prepared_data import PreparedData
 from adaptiverec.model.run import Run
 from adaptiverec.model.train import train
 
-KS = (5, 10, 20, 50)
+KS = (5, 10, 20, LONGEST)
 
 
 def trained(given: dict[str, Any]) -> Run:
@@ -53,7 +53,7 @@ def main() -> None:
     model = run.load_model()
     test = evaluation_dataset(sequences, "test", max_length=model.max_length)
     ranks = measure_ranks(model, test, run.popularity())
-    np.savez_compressed(given["ranks"], **ranks)
+    write_ranks(Path(given["result"]).with_suffix(".npz"), ranks)
     result = {
         "table": given["table"],
         "row": given["row"],

@@ -6,6 +6,7 @@ import statistics
 from pathlib import Path
 
 import numpy as np
+from user_ranks import read_ranks
 
 from adaptiverec.model.ranking import RankingMeasure
 
@@ -25,7 +26,7 @@ def mean_gains(paths: list[Path], protocol: str, measure: str) -> np.ndarray:
     """
     name, k = measure.split("@")
     value = RankingMeasure(name, int(k)).value
-    return np.mean([np.asarray(value(np.load(p)[protocol])) for p in paths], axis=0)
+    return np.mean([np.asarray(value(read_ranks(p, protocol))) for p in paths], axis=0)
 
 
 def compare(first: np.ndarray, second: np.ndarray) -> dict[str, float]:

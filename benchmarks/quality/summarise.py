@@ -1,9 +1,8 @@
 """Makes the Markdown table of what `fill.py` has measured so far.
 
-    python benchmarks/quality/summarise.py --table beauty-poster [--work WORK]
+    python benchmarks/quality/summarise.py --table beauty-poster
 
-With WORK, whose ranks of every user it reads, systems are also compared by a paired test,
-which is written to ``results/TABLE/paired.json`` and read from there without WORK.
+Systems are also compared user by user, by a paired test.
 """
 
 from __future__ import annotations
@@ -18,9 +17,8 @@ from fill import RESULTS
 from paired import compare, mean_gains
 from tables import TABLES, Table
 
-from adaptiverec.common.files import read_json, write_json
+from adaptiverec.common.files import read_json
 
-PAIRED = "paired.json"
 # Columns of the main table: protocol and measure.
 _COLUMNS = [
     *(("kept", m) for m in ("ndcg@5", "ndcg@10", "recall@5", "recall@10")),
@@ -39,10 +37,9 @@ def read_results(directory: Path, table: Table) -> dict[str, list[dict[str, Any]
     """The results of each row, by seed; rows without any are left out."""
     found: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(directory.glob("*.json")):
-        if path.name != PAIRED:
-            # Ranks have the name of the result.
-            result = {**read_json(path), "name": path.stem}
-            found.setdefault(result["row"], []).append(result)
+        # Ranks have the name of the result.
+        result = {**read_json(path), "ranks": path.with_suffix(".npz")}
+        found.setdefault(result["row"], []).append(result)
     for results in found.values():
         results.sort(key=lambda result: result["seed"])
     names = [row.name for row in table.rows if row.name in found]
@@ -112,7 +109,7 @@ def _markdown(header: list[str], lines: list[list[str]]) -> str:
 
 
 def compare_rows(
-    table: str, rows: dict[str, list[dict[str, Any]]], work: Path
+    table: Table, rows: dict[str, list[dict[str, Any]]]
 ) -> list[dict[str, Any]]:
     """Every row beside those that the table is held against, user by user."""
     comparisons = []
@@ -120,16 +117,11 @@ def compare_rows(
         for measure in ("ndcg@10", "recall@10"):
             gains = {
                 name: mean_gains(
-                    [
-                        work / table / "ranks" / f"{result['name']}.npz"
-                        for result in results
-                    ],
-                    protocol,
-                    measure,
+                    [result["ranks"] for result in results], protocol, measure
                 )
                 for name, results in rows.items()
             }
-            for against in (name for name in TABLES[table].against if name in rows):
+            for against in (name for name in table.against if name in rows):
                 comparisons += [
                     {
                         "row": name,
@@ -151,7 +143,6 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--table", choices=sorted(TABLES), required=True)
-    parser.add_argument("--work", type=Path)
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
     directory = given.results / given.table
@@ -159,11 +150,10 @@ def main() -> None:
     rows = read_results(directory, table)
     if not rows:
         parser.error(f"there is no result in {directory} yet")
-    if given.work is not None:
-        write_json(directory / PAIRED, compare_rows(given.table, rows, given.work))
     print(f"{table.title}\n\n{main_table(rows)}\n\n{geometry_table(rows)}")
-    if (directory / PAIRED).is_file():
-        print(f"\n{paired_table(read_json(directory / PAIRED))}")
+    comparisons = compare_rows(table, rows)
+    if comparisons:
+        print(f"\n{paired_table(comparisons)}")
 
 
 if __name__ == "__main__":
