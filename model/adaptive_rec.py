@@ -150,7 +150,8 @@ class AdaptiveRec(keras.Model):
         check_at_least("contrastive_weight", contrastive_weight, 0)
         for k in ks:
             check_at_least("ks", k, 1)
-        # Rows are grouped by length on the way, which XLA's fixed shapes do not allow.
+        # Unless `compile` is told to: sequences are grouped by length on the way, which is
+        # soonest on CPUs, and which XLA's fixed shapes do not allow.
         self.supports_jit = False
         self.num_items = num_items
         self.max_length = max_length
@@ -211,24 +212,23 @@ class AdaptiveRec(keras.Model):
     def compile(self, optimizer: Any = "adam", **kwargs: Any) -> None:
         """Configures training; as in Keras, but the loss is the model's own.
 
+        With `jit_compile=True` batches are taken as they are, padding and all, which XLA
+        makes up for on accelerators. The default, "auto", is without XLA.
+
         Args:
             optimizer: A Keras optimizer or its name.
             **kwargs: Of `keras.Model.compile`.
 
         Raises:
-            InvalidValueError: With a `loss`, or with `jit_compile=True`.
+            InvalidValueError: With a `loss`.
         """
         if kwargs.get("loss") is not None:
             raise InvalidValueError(
                 "AdaptiveRec computes its own loss, chosen by `objective` and `views`; "
                 f"compile() takes none. Received: loss={kwargs['loss']!r}"
             )
-        # "auto" chooses False, since the model says so; True would only be warned of.
-        if kwargs.get("jit_compile") is True:
-            raise InvalidValueError(
-                "AdaptiveRec groups sequences by length, which XLA's fixed shapes do not "
-                "allow; jit_compile must be False or 'auto'. Received: jit_compile=True"
-            )
+        # What Keras asks when it chooses for "auto", and before it heeds True.
+        self.supports_jit = kwargs.get("jit_compile") is True
         super().compile(optimizer=optimizer, **kwargs)
         # Variables made while the first step is traced would have it traced twice.
         self.optimizer.build(self.trainable_variables)
@@ -285,7 +285,7 @@ class AdaptiveRec(keras.Model):
         """
         item_ids = item_ids_of(inputs)
         check_padding(item_ids)
-        representations = self.encoder.encode_by_length(item_ids)
+        representations = self._representations(item_ids)
         return _with_padding_column(self._item_scores(representations))
 
     def recommend(self, inputs: Any, k: int = 10, *, exclude_seen: bool = True) -> Any:
@@ -355,10 +355,15 @@ class AdaptiveRec(keras.Model):
         """Encodes several batches in one pass, each row with a dropout mask of its own."""
         if not batches:
             return []
-        together = self.encoder.encode_by_length(
+        together = self._representations(
             ops.concatenate(batches, axis=0), training=True
         )
         return ops.split(together, len(batches), axis=0)
+
+    def _representations(self, item_ids: Any, *, training: bool = False) -> Any:
+        """``f(s)``, without the work that padding costs where shapes may depend on it."""
+        encode = self.encoder if self.supports_jit else self.encoder.encode_by_length
+        return encode(item_ids, training=training)
 
     def _total_loss(self, inputs: Any, targets: Any, sample_weight: Any) -> Any:
         item_ids = item_ids_of(inputs)
@@ -366,7 +371,7 @@ class AdaptiveRec(keras.Model):
         all_positions = target_at_each_position(targets, item_ids)
         if all_positions:
             last, states, batch = self.encoder.encode_all_positions(
-                item_ids, training=True
+                item_ids, by_length=not self.supports_jit, training=True
             )
 
             def encode(first: Any, *others: Any) -> list[Any]:
@@ -381,12 +386,17 @@ class AdaptiveRec(keras.Model):
                 ids, self.num_items + 1, seed=self.seed_generator
             ),
         )
+        counted = None
         if all_positions:
-            states_with_target, targets, sample_weight = positions_with_target(
-                states, batch, targets, sample_weight
+            states_with_target, targets, sample_weight, counted = positions_with_target(
+                states, batch, targets, sample_weight, fixed_shapes=self.supports_jit
             )
         basic = self.next_item(
-            states_with_target, self.encoder.item_vectors, targets, sample_weight
+            states_with_target,
+            self.encoder.item_vectors,
+            targets,
+            sample_weight,
+            counted=counted,
         )
         self.next_item_loss_tracker.update_state(basic)
         if self.contrast is None:

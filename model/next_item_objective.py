@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -20,7 +20,12 @@ from adaptiverec.model.sampled_loss import (
     sampled_softmax_loss,
 )
 
-__all__ = ["NEXT_ITEM_LOSSES", "NextItemObjective", "positions_with_target"]
+__all__ = [
+    "NEXT_ITEM_LOSSES",
+    "NextItemObjective",
+    "PositionsWithTarget",
+    "positions_with_target",
+]
 
 NEXT_ITEM_LOSSES = ("softmax", "sampled_softmax", "gbce")
 
@@ -62,7 +67,13 @@ class NextItemObjective(keras.layers.Layer):
         self.built = True
 
     def call(
-        self, states: Any, item_vectors: Any, targets: Any, sample_weight: Any = None
+        self,
+        states: Any,
+        item_vectors: Any,
+        targets: Any,
+        sample_weight: Any = None,
+        *,
+        counted: Any = None,
     ) -> Any:
         """The loss.
 
@@ -72,6 +83,7 @@ class NextItemObjective(keras.layers.Layer):
                 that of dense item id i + 1.
             targets: Dense item ids, int tensor of shape `[rows]`.
             sample_weight: Float tensor of shape `[rows]`, or None.
+            counted: Which rows there are, bool tensor of shape `[rows]`; None is all.
 
         Returns:
             Float scalar; under a strategy, this replica's share of the mean, see
@@ -80,7 +92,7 @@ class NextItemObjective(keras.layers.Layer):
         losses = self._rows(states, ops.cast(item_vectors, states.dtype), targets)
         if sample_weight is not None:
             losses = losses * ops.cast(sample_weight, losses.dtype)
-        return mean_over_batch(losses)
+        return mean_over_batch(losses, counted)
 
     def _rows(self, states: Any, vectors: Any, targets: Any) -> Any:
         if self.kind == "softmax":
@@ -104,9 +116,30 @@ class NextItemObjective(keras.layers.Layer):
         }
 
 
+class PositionsWithTarget(NamedTuple):
+    """The rows that all positions of a batch make.
+
+    Attributes:
+        states: Float tensor of shape `[rows, hidden_dim]`.
+        targets: Dense item ids, int tensor of shape `[rows]`.
+        sample_weight: Float tensor of shape `[rows]`, or None.
+        counted: Which of them have a target, bool tensor of shape `[rows]`; None is all.
+    """
+
+    states: Any
+    targets: Any
+    sample_weight: Any
+    counted: Any
+
+
 def positions_with_target(
-    states: Any, batch: PackedBatch, targets: Any, sample_weight: Any
-) -> tuple[Any, Any, Any]:
+    states: Any,
+    batch: PackedBatch,
+    targets: Any,
+    sample_weight: Any,
+    *,
+    fixed_shapes: bool = False,
+) -> PositionsWithTarget:
     """The positions of a packed batch that have a target, one after the other.
 
     Args:
@@ -114,15 +147,21 @@ def positions_with_target(
         batch: Where the tokens belong.
         targets: Int tensor of shape `[batch, length]`, 0 where there is none.
         sample_weight: Of the sequences, float tensor of shape `[batch]`, or None.
-
-    Returns:
-        States `[rows, hidden_dim]`, targets `[rows]`, and weights `[rows]` or None.
+        fixed_shapes: Whether to keep the positions without a target, not counted, so that
+            no shape depends on their number.
     """
     if sample_weight is not None:
         weights = ops.cast(sample_weight, "float32")[:, None]
         sample_weight = batch.tokens_of(ops.broadcast_to(weights, ops.shape(targets)))
     targets = batch.tokens_of(targets)
+    if fixed_shapes:
+        # Any item will do for a target that is not there.
+        known = targets != 0
+        return PositionsWithTarget(
+            states, ops.maximum(targets, 1), sample_weight, known
+        )
     known = tf.where(targets != 0)[:, 0]
     if sample_weight is not None:
         sample_weight = tf.gather(sample_weight, known)
-    return look_up(states, known), tf.gather(targets, known), sample_weight
+    states, targets = look_up(states, known), tf.gather(targets, known)
+    return PositionsWithTarget(states, targets, sample_weight, None)

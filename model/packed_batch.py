@@ -33,6 +33,7 @@ class PackedBatch:
         last_positions: Where each sequence ends, int tensor of shape `[batch]`.
         groups: Number of sequences and length to pad to, for each group; consecutive
             sequences.
+        sequence: Which sequence each token is of, int tensor of shape `[tokens]`.
         order: Which row of the original batch each sequence is, or None for all in place.
 
     Attributes:
@@ -48,6 +49,7 @@ class PackedBatch:
         lengths: tf.Tensor,
         last_positions: tf.Tensor,
         groups: list[tuple[tf.Tensor, tf.Tensor | int]],
+        sequence: tf.Tensor,
         order: tf.Tensor | None = None,
     ) -> None:
         self.item_ids = item_ids
@@ -56,7 +58,6 @@ class PackedBatch:
         self._groups = groups
         self._order = order
         self._starts = tf.cumsum(lengths, exclusive=True)
-        sequence = tf.repeat(tf.range(tf.size(lengths)), lengths)
         self.positions = tf.range(tf.size(item_ids)) - tf.gather(self._starts, sequence)
         self.last_tokens = self._starts + last_positions
         self._sequence = sequence
@@ -80,11 +81,12 @@ class PackedBatch:
         ends = tf.unstack(tf.searchsorted(lengths, caps, side="right"))
         sizes = [end - start for start, end in itertools.pairwise([0, *ends])]
         groups = list(zip(sizes, caps, strict=True))
-        return cls(tokens, lengths, lengths - 1, groups, order)
+        sequence = tf.repeat(tf.range(tf.size(lengths)), lengths)
+        return cls(tokens, lengths, lengths - 1, groups, sequence, order)
 
     @classmethod
     def dense(cls, item_ids: tf.Tensor, lengths: tf.Tensor) -> PackedBatch:
-        """Takes a batch as it is, as one group.
+        """Takes a batch as it is, as one group; no shape depends on what is in it.
 
         Args:
             item_ids: Int tensor of shape `[batch, length]`, padded at the end.
@@ -96,10 +98,11 @@ class PackedBatch:
             tf.fill([shape[0]], shape[1]),
             tf.maximum(lengths - 1, 0),
             [(shape[0], shape[1])],
+            tf.range(shape[0] * shape[1]) // shape[1],
         )
 
     def tokens_of(self, rows: tf.Tensor) -> tf.Tensor:
-        """What stands at each token, of a batch made by :meth:`by_length`.
+        """What stands at each token.
 
         Args:
             rows: Something for each item of the original batch, `[batch, max_length]`.
@@ -107,6 +110,8 @@ class PackedBatch:
         Returns:
             A tensor of shape `[tokens]`.
         """
+        if self._order is None:
+            return tf.reshape(rows, [-1])
         return _tokens_of(rows, self._lengths, self._order)
 
     def in_order(self, rows: tf.Tensor) -> tf.Tensor:
@@ -190,11 +195,8 @@ class PackedBatch:
         )
 
 
-def _tokens_of(
-    rows: tf.Tensor, lengths: tf.Tensor, order: tf.Tensor | None
-) -> tf.Tensor:
-    if order is not None:
-        rows = tf.gather(rows, order)
+def _tokens_of(rows: tf.Tensor, lengths: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
+    rows = tf.gather(rows, order)
     return tf.boolean_mask(rows, tf.sequence_mask(lengths, rows.shape[1]))
 
 

@@ -37,7 +37,7 @@ def gather_rows(rows: Any) -> Any:
     return tf.distribute.get_replica_context().all_gather(rows, axis=0)
 
 
-def mean_over_batch(losses: Any) -> Any:
+def mean_over_batch(losses: Any, counted: Any = None) -> Any:
     """This replica's share of a mean over the whole batch, times the number of replicas.
 
     So the mean over the replicas is the mean over the batch, even where the rows of a last
@@ -45,16 +45,19 @@ def mean_over_batch(losses: Any) -> Any:
 
     Args:
         losses: Float tensor of shape `[rows of this replica]`.
+        counted: Which rows there are, bool tensor of the same shape; None is all.
 
     Returns:
         Float scalar.
     """
-    if num_replicas() == 1:
-        return tf.reduce_mean(losses)
-    context = tf.distribute.get_replica_context()
     number = tf.cast(tf.shape(losses)[0], losses.dtype)
-    whole = context.all_reduce(tf.distribute.ReduceOp.SUM, number)
-    return tf.reduce_sum(losses) * num_replicas() / whole
+    if counted is not None:
+        losses = tf.where(counted, losses, tf.zeros_like(losses))
+        number = tf.reduce_sum(tf.cast(counted, losses.dtype))
+    if num_replicas() > 1:
+        context = tf.distribute.get_replica_context()
+        number = context.all_reduce(tf.distribute.ReduceOp.SUM, number)
+    return tf.reduce_sum(losses) * num_replicas() / number
 
 
 def replica_seed(seed: Any) -> Any:

@@ -163,19 +163,21 @@ class SequenceEncoder(keras.layers.Layer):
         return batch.in_order(self._encode(batch, training=training))
 
     def encode_all_positions(
-        self, item_ids: Any, *, training: bool = False
+        self, item_ids: Any, *, by_length: bool = True, training: bool = False
     ) -> tuple[Any, Any, PackedBatch]:
-        """Computes the state at every item, not the last one alone, without padding.
+        """Computes the state at every item, not the last one alone.
 
         Args:
             item_ids: As for the call.
+            by_length: Whether to leave out the work that padding costs.
             training: Whether to drop out.
 
         Returns:
             ``f(s)``, float `[batch, hidden_dim]`; the states of all items, float
             `[tokens, hidden_dim]`, in the order of the packed batch; and that.
         """
-        batch = PackedBatch.by_length(item_ids, sequence_lengths(item_ids))
+        pack = PackedBatch.by_length if by_length else PackedBatch.dense
+        batch = pack(item_ids, sequence_lengths(item_ids))
         states = self._encode(batch, last_only=False, training=training)
         last = batch.in_order(look_up(states, batch.last_tokens))
         return last, states, batch

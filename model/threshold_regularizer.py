@@ -53,7 +53,10 @@ def similarity_quantile(similarities: Any, quantile: float) -> Any:
 
 def _histogram(bins: Any) -> Any:
     size = _NUM_BINS + 1
-    counts = tf.math.bincount(ops.reshape(bins, [-1]), minlength=size, maxlength=size)
+    # As tf.math.bincount, whose size is no constant to XLA.
+    counts = tf.raw_ops.DenseBincount(
+        input=ops.reshape(bins, [-1]), size=size, weights=tf.zeros([0])
+    )
     return ops.cast(counts, "float32")
 
 

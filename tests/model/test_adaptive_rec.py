@@ -248,17 +248,6 @@ def test_a_term_that_is_no_number_is_named_with_its_step() -> None:
         stop.on_epoch_end(5, {"loss": np.inf, "val_loss": 1.0})
 
 
-@pytest.mark.parametrize("jit_compile", ["auto", False])
-def test_xla_is_refused_and_never_chosen(jit_compile) -> None:
-    model = AdaptiveRec(NUM_ITEMS, **SMALL)
-    with pytest.raises(
-        InvalidValueError, match="jit_compile must be False or 'auto'. Received"
-    ):
-        model.compile(jit_compile=True)
-    model.compile(jit_compile=jit_compile)
-    assert model.jit_compile is False
-
-
 def test_rows_padded_in_front_are_refused() -> None:
     model = AdaptiveRec(NUM_ITEMS, **SMALL, objective="none")
     model.compile()
