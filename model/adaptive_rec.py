@@ -10,19 +10,13 @@ from keras import ops
 
 from adaptiverec.common.checks import check_at_least, check_choice
 from adaptiverec.common.errors import InvalidValueError
-from adaptiverec.model.augmentation import two_augmentations
 from adaptiverec.model.contrastive_objective import OBJECTIVES, ContrastiveObjective
 from adaptiverec.model.model_inputs import (
     check_padding,
     item_ids_of,
-    same_target_item_ids_of,
     seen_item_ids_of,
-    target_at_each_position,
 )
-from adaptiverec.model.next_item_objective import (
-    NextItemObjective,
-    positions_with_target,
-)
+from adaptiverec.model.next_item_objective import NextItemObjective
 from adaptiverec.model.ranking import (
     MEASURES,
     RankingMeasure,
@@ -31,7 +25,8 @@ from adaptiverec.model.ranking import (
 )
 from adaptiverec.model.replicas import gather_rows, num_replicas
 from adaptiverec.model.sequence_encoder import SequenceEncoder
-from adaptiverec.model.views import VIEWS, make_views
+from adaptiverec.model.total_loss import TotalLoss
+from adaptiverec.model.views import VIEWS
 
 __all__ = ["AdaptiveRec"]
 
@@ -157,7 +152,6 @@ class AdaptiveRec(keras.Model):
         self.max_length = max_length
         self.objective = objective
         self.views = views if objective != "none" else None
-        self.contrastive_weight = contrastive_weight
         self.exclude_seen = exclude_seen
 
         self.encoder = SequenceEncoder(
@@ -195,6 +189,14 @@ class AdaptiveRec(keras.Model):
                 name="contrast",
             )
         self.seed_generator = keras.random.SeedGenerator()
+        self.total_loss = TotalLoss(
+            encoder=self.encoder,
+            next_item=self.next_item,
+            contrast=self.contrast,
+            views=self.views,
+            contrastive_weight=contrastive_weight,
+            seed_generator=self.seed_generator,
+        )
         self.loss_tracker = keras.metrics.Mean(name="loss")
         self.next_item_loss_tracker = keras.metrics.Mean(name="next_item_loss")
         self.ranking_measures = [
@@ -285,7 +287,9 @@ class AdaptiveRec(keras.Model):
         """
         item_ids = item_ids_of(inputs)
         check_padding(item_ids)
-        representations = self._representations(item_ids)
+        # XLA's shapes cannot depend on how long the sequences of a batch are.
+        encode = self.encoder if self.supports_jit else self.encoder.encode_by_length
+        representations = encode(item_ids)
         return _with_padding_column(self._item_scores(representations))
 
     def recommend(self, inputs: Any, k: int = 10, *, exclude_seen: bool = True) -> Any:
@@ -318,7 +322,9 @@ class AdaptiveRec(keras.Model):
         inputs, targets, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         check_padding(item_ids_of(inputs))
         with tf.GradientTape() as tape:
-            loss = self._total_loss(inputs, targets, sample_weight)
+            loss, next_item_loss = self.total_loss(
+                inputs, targets, sample_weight, fixed_shapes=self.supports_jit
+            )
             # The optimizer adds up the gradients of all replicas.
             scaled_loss = self.optimizer.scale_loss(loss / num_replicas())
         gradients = tape.gradient(scaled_loss, self.trainable_weights)
@@ -326,6 +332,7 @@ class AdaptiveRec(keras.Model):
             zip(gradients, self.trainable_weights, strict=True)
         )
         self.loss_tracker.update_state(loss)
+        self.next_item_loss_tracker.update_state(next_item_loss)
         return {metric.name: metric.result() for metric in self._training_metrics()}
 
     def test_step(self, data: Any) -> dict[str, Any]:
@@ -350,61 +357,6 @@ class AdaptiveRec(keras.Model):
         vectors = ops.cast(self.encoder.item_vectors, representations.dtype)
         scores = ops.matmul(representations, ops.transpose(vectors))
         return ops.cast(scores, "float32")
-
-    def _encode(self, *batches: Any) -> list[Any]:
-        """Encodes several batches in one pass, each row with a dropout mask of its own."""
-        if not batches:
-            return []
-        together = self._representations(
-            ops.concatenate(batches, axis=0), training=True
-        )
-        return ops.split(together, len(batches), axis=0)
-
-    def _representations(self, item_ids: Any, *, training: bool = False) -> Any:
-        """``f(s)``, without the work that padding costs where shapes may depend on it."""
-        encode = self.encoder if self.supports_jit else self.encoder.encode_by_length
-        return encode(item_ids, training=training)
-
-    def _total_loss(self, inputs: Any, targets: Any, sample_weight: Any) -> Any:
-        item_ids = item_ids_of(inputs)
-        encode = self._encode
-        all_positions = target_at_each_position(targets, item_ids)
-        if all_positions:
-            last, states, batch = self.encoder.encode_all_positions(
-                item_ids, by_length=not self.supports_jit, training=True
-            )
-
-            def encode(first: Any, *others: Any) -> list[Any]:
-                return [last, *self._encode(*others)]
-
-        states_with_target, pairs = make_views(
-            self.views,
-            encode,
-            item_ids,
-            same_target_item_ids=same_target_item_ids_of(inputs),
-            augment=lambda ids: two_augmentations(
-                ids, self.num_items + 1, seed=self.seed_generator
-            ),
-        )
-        counted = None
-        if all_positions:
-            states_with_target, targets, sample_weight, counted = positions_with_target(
-                states, batch, targets, sample_weight, fixed_shapes=self.supports_jit
-            )
-        basic = self.next_item(
-            states_with_target,
-            self.encoder.item_vectors,
-            targets,
-            sample_weight,
-            counted=counted,
-        )
-        self.next_item_loss_tracker.update_state(basic)
-        if self.contrast is None:
-            return basic
-        contrastive = [
-            self.contrast(gather_rows(z1), gather_rows(z2)) for z1, z2 in pairs
-        ]
-        return basic + self.contrastive_weight * sum(contrastive)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -15,7 +15,7 @@ from keras import ops
 
 from adaptiverec.model.adaptive_rec import AdaptiveRec
 from adaptiverec.model.sequence_encoder import SequenceEncoder, sequence_lengths
-from adaptiverec.model.views import make_views
+from adaptiverec.model.total_loss import TotalLoss
 
 __all__ = ["KerasLayersEncoder", "KerasLayersModel"]
 
@@ -106,20 +106,21 @@ class KerasLayersModel(AdaptiveRec):
     def build(self, input_shape: Any = None) -> None:
         """Creates all weights, of the other encoder."""
         self.encoder = KerasLayersEncoder(self.encoder, name="keras_encoder")
+        self.total_loss = TotalLoss(
+            encoder=self.encoder,
+            next_item=_next_item_loss,
+            contrast=self.contrast,
+            views=self.views,
+            contrastive_weight=0.1,
+            seed_generator=self.seed_generator,
+        )
         super().build(input_shape)
 
-    def _total_loss(self, inputs: Any, targets: Any, sample_weight: Any) -> Any:
-        first_pass, pairs = make_views(
-            self.views,
-            self._encode,
-            inputs["item_ids"],
-            same_target_item_ids=inputs.get("same_target_item_ids"),
-        )
-        basic = ops.mean(
-            ops.sparse_categorical_crossentropy(
-                targets - 1, self._item_scores(first_pass), from_logits=True
-            )
-        )
-        self.next_item_loss_tracker.update_state(basic)
-        contrastive = [self.contrast(z1, z2) for z1, z2 in pairs]
-        return basic + self.contrastive_weight * sum(contrastive)
+
+def _next_item_loss(
+    states: Any, item_vectors: Any, targets: Any, *_: Any, **__: Any
+) -> Any:
+    scores = ops.matmul(states, ops.transpose(item_vectors))
+    return ops.mean(
+        ops.sparse_categorical_crossentropy(targets - 1, scores, from_logits=True)
+    )

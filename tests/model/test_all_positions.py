@@ -85,7 +85,7 @@ def test_the_state_at_each_item_is_that_of_its_prefix(encoder_model) -> None:
 
 def loss_and_gradients(model, inputs, targets, weights=None):
     with tf.GradientTape() as tape:
-        loss = model._total_loss(inputs, tf.constant(targets), weights)
+        loss, _ = model.total_loss(inputs, tf.constant(targets), weights)
     gradients = tape.gradient(loss, model.trainable_weights)
     return [loss, *(tf.convert_to_tensor(g) for g in gradients)]
 
@@ -120,7 +120,7 @@ def test_positions_without_a_target_and_weights(encoder_model) -> None:
 def test_targets_of_another_shape_are_refused(encoder_model, shape) -> None:
     # Too few would otherwise be read as those of other positions.
     with pytest.raises(InvalidValueError, match=r"one at each position. Received: tar"):
-        encoder_model._total_loss(padded([3, 6, 1]), np.ones(shape, np.int32), None)
+        encoder_model.total_loss(padded([3, 6, 1]), np.ones(shape, np.int32))
 
 
 @pytest.mark.parametrize("views", ["us_x", "un"])
@@ -134,9 +134,8 @@ def test_the_contrast_is_that_of_the_last_positions(views) -> None:
     last = targets[np.arange(3), [2, 5, 0]]
     contrasts = []
     for given in (targets, last):
-        model.next_item_loss_tracker.reset_state()
-        total = model._total_loss(inputs, tf.constant(given), None)
-        contrasts.append(float(total - model.next_item_loss_tracker.result()))
+        total, next_item = model.total_loss(inputs, tf.constant(given))
+        contrasts.append(float(total - next_item))
     assert contrasts[0] == pytest.approx(contrasts[1], rel=1e-4)
 
 
