@@ -7,8 +7,9 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from adaptiverec.common.errors import ContractError, NotFoundError
@@ -16,12 +17,28 @@ from adaptiverec.model.sequences import Sequences
 from adaptiverec.model.shards import read_shard
 from adaptiverec.pipeline import contract
 
-__all__ = ["PreparedData", "Sequences"]
+__all__ = ["PreparedData", "Sequences", "ShardCounts"]
 
 # Enough to parse at once that what a block costs by itself does not count.
 _BLOCK_USERS = 4096
 # What the blocks are counted for.
 _COUNTS = ("num_users", "num_interactions", "num_train_instances")
+
+
+class ShardCounts(NamedTuple):
+    """What was found in the shards of a prepared directory.
+
+    Attributes:
+        trained_users: Users with at least one training instance.
+        train: Training instances: items with something of the same user before them.
+        validation: Validation targets, likewise.
+        test: Test targets, likewise.
+    """
+
+    trained_users: int
+    train: int
+    validation: int
+    test: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,17 +101,25 @@ class PreparedData:
         return self.metadata["num_train_instances"]
 
     @functools.cached_property
-    def num_trained_users(self) -> int:
-        """Users with at least one training instance; the shards are read once for it.
+    def counts(self) -> ShardCounts:
+        """What the shards hold; they are read once for it, whole or not at all.
 
         Raises:
             ContractError: A shard is damaged, which is named, or they do not hold what
                 the metadata says.
         """
-        return sum(
-            int((block.train_ends > block.starts[:-1] + 1).sum())
-            for block in self.blocks()
-        )
+        total = np.zeros(len(ShardCounts._fields), np.int64)
+        for block in self.blocks():
+            # The first item of a user has nothing before it.
+            second = block.starts[:-1] + 1
+            targets = (
+                (second, block.train_ends),
+                (np.maximum(second, block.train_ends), block.validation_ends),
+                (np.maximum(second, block.validation_ends), block.starts[1:]),
+            )
+            lengths = [np.maximum(end - first, 0) for first, end in targets]
+            total += [(lengths[0] > 0).sum(), *(length.sum() for length in lengths)]
+        return ShardCounts(*total.tolist())
 
     def sequences(self) -> Sequences:
         """Reads all sequences into memory.

@@ -100,15 +100,14 @@ def streaming_training_dataset(
     check_at_least("batch_size", batch_size, 1)
     check_at_least("shuffle_buffer", shuffle_buffer, 1)
     check_choice("instances", instances, INSTANCES)
-    if not prepared.num_trained_users:
+    counts = prepared.counts
+    if not counts.train:
         raise InvalidValueError(
             "Training needs at least one user with two interactions in the training "
             f"part. Received: {prepared.metadata['num_users']} users, none of them so"
         )
     longest_only = instances == "sequences"
-    num_instances = (
-        prepared.num_trained_users if longest_only else prepared.num_train_instances
-    )
+    num_instances = counts.trained_users if longest_only else counts.train
     # More than there are instances are never held.
     capacity = max(min(shuffle_buffer, num_instances), batch_size)
     next_epoch = itertools.count(initial_epoch)
@@ -162,7 +161,10 @@ def streaming_evaluation_dataset(
     check_at_least("max_length", max_length, 1)
     check_at_least("batch_size", batch_size, 1)
     check_choice("part", part, ("validation", "test"))
-    num_targets = prepared.metadata[f"num_{part}_instances"]
+    num_targets = {
+        "validation": prepared.counts.validation,
+        "test": prepared.counts.test,
+    }
 
     def batches() -> Iterator[Batch]:
         return evaluation_batches(
@@ -174,7 +176,7 @@ def streaming_evaluation_dataset(
         "seen_item_ids": tf.TensorSpec([None, None], tf.int32),
     }
     signature = (inputs, tf.TensorSpec([None], tf.int32))
-    return _dataset(batches, signature, -(-num_targets // batch_size))
+    return _dataset(batches, signature, -(-num_targets[part] // batch_size))
 
 
 def _dataset(
