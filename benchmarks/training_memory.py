@@ -70,7 +70,7 @@ def main() -> None:
         "--items", type=int, default=50_000, help="default: %(default)s"
     )
     parser.add_argument(
-        "--batches", type=int, default=2_000, help="at most; default: %(default)s"
+        "--batches", type=int, default=1_000, help="at most; default: %(default)s"
     )
     given = parser.parse_args()
     with scratch_directory(given.directory) as directory:
