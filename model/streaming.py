@@ -114,6 +114,7 @@ def streaming_training_dataset(
 
     def epoch_batches() -> Iterator[Batch]:
         # Keras iterates a dataset once an epoch.
+        entropy = np.random.SeedSequence(seed, spawn_key=(next(next_epoch),))
         return training_batches(
             prepared,
             max_length=max_length,
@@ -121,7 +122,7 @@ def streaming_training_dataset(
             longest_only=longest_only,
             same_target=same_target,
             capacity=capacity,
-            generator=np.random.default_rng([seed, next(next_epoch)]),
+            generator=np.random.default_rng(entropy),
         )
 
     history = tf.TensorSpec([None, max_length], tf.int32)
