@@ -159,8 +159,8 @@ def _somebody(data: Path) -> tuple[list[str], str]:
     from adaptiverec.model.prepared_data import PreparedData
 
     prepared = PreparedData.open(str(data))
-    sequences = prepared.sequences()
-    instances = Instances.of(sequences, "test")
+    blocks = ((block, Instances.of(block, "test")) for block in prepared.blocks())
+    sequences, instances = next(found for found in blocks if len(found[1]))
     start, target = instances.starts[0], instances.targets[0]
     items = [prepared.vocabulary[i - 1] for i in sequences.items[start : target + 1]]
     return items[-13:-1], items[-1]

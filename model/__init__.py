@@ -20,6 +20,8 @@ __all__ = [
     "evaluate",
     "evaluation_dataset",
     "report",
+    "streaming_evaluation_dataset",
+    "streaming_training_dataset",
     "train",
     "training_dataset",
     "tune",
@@ -29,6 +31,8 @@ _MODULES = {
     "AdaptiveRec": "adaptive_rec",
     "PreparedData": "prepared_data",
     "evaluation_dataset": "instances",
+    "streaming_evaluation_dataset": "streaming",
+    "streaming_training_dataset": "streaming",
     "training_dataset": "instances",
 }
 

@@ -7,9 +7,11 @@ from typing import Protocol
 import numpy as np
 
 from adaptiverec.model.instances import Instances
-from adaptiverec.model.prepared_data import Sequences
+from adaptiverec.model.sequences import Sequences, SequenceSource
 
 __all__ = ["LastItemFollowers", "Popularity", "Recommender"]
+
+_PAIRS_AT_ONCE = 1 << 20
 
 
 class Recommender(Protocol):
@@ -30,12 +32,19 @@ class Popularity:
     """Recommends what is most frequent in the training part, to everybody.
 
     Args:
-        sequences: The users' sequences; only their training parts are looked at.
+        source: The users' sequences; only their training parts are looked at.
         num_items: Size of the catalogue.
+
+    Attributes:
+        counts: Interactions of each item in the training part, int64 `[num_items]`;
+            element i has the dense id i + 1.
     """
 
-    def __init__(self, sequences: Sequences, num_items: int) -> None:
-        counts = np.bincount(_training_items(sequences), minlength=num_items + 1)
+    def __init__(self, source: SequenceSource, num_items: int) -> None:
+        counts = np.zeros(num_items + 1, np.int64)
+        for block in source.blocks():
+            counts += np.bincount(_training_items(block), minlength=num_items + 1)
+        self.counts = counts[1:]
         self._scores = counts.astype(np.float32)
         self._scores[0] = -np.inf
 
@@ -51,22 +60,21 @@ class LastItemFollowers:
     popularity.
 
     Args:
-        sequences: The users' sequences; only their training parts are looked at.
+        source: The users' sequences; only their training parts are looked at. What is
+            kept of them is about 12 bytes for each pair of items of which one was seen
+            after the other, and twice that while they are counted.
         num_items: Size of the catalogue.
     """
 
-    def __init__(self, sequences: Sequences, num_items: int) -> None:
-        instances = Instances.of(sequences, "train")
-        before = sequences.items[instances.targets - 1].astype(np.int64)
-        after = sequences.items[instances.targets]
-        pairs, counts = np.unique(before * (num_items + 1) + after, return_counts=True)
+    def __init__(self, source: SequenceSource, num_items: int) -> None:
+        pairs, counts = _count_pairs(source, num_items)
         # The followers of item i are those at starts[i] … starts[i + 1].
         self._starts = np.searchsorted(
             pairs, np.arange(num_items + 2) * (num_items + 1)
         )
         self._followers = pairs % (num_items + 1)
         self._counts = counts.astype(np.float32)
-        popularity = Popularity(sequences, num_items).scores(np.zeros(1))[0]
+        popularity = Popularity(source, num_items).scores(np.zeros(1))[0]
         # Below one observed transition, whatever the popularity.
         self._fallback = popularity / (1.0 + popularity[1:].max())
 
@@ -82,6 +90,37 @@ class LastItemFollowers:
         positions = starts[rows] + within
         scores[rows, self._followers[positions]] += self._counts[positions]
         return scores
+
+
+def _count_pairs(
+    source: SequenceSource, num_items: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which item follows which and how often, as ascending `before * (n + 1) + after`."""
+    pairs, counts = np.empty(0, np.int64), np.empty(0, np.int64)
+    waiting: list[tuple[np.ndarray, np.ndarray]] = []
+    num_waiting = 0
+    for block in source.blocks():
+        instances = Instances.of(block, "train")
+        before = block.items[instances.targets - 1].astype(np.int64)
+        after = block.items[instances.targets]
+        waiting.append(np.unique(before * (num_items + 1) + after, return_counts=True))
+        num_waiting += len(waiting[-1][0])
+        # Seldom enough that all is not sorted again for each block.
+        if num_waiting > max(len(pairs), _PAIRS_AT_ONCE):
+            pairs, counts = _summed([(pairs, counts), *waiting])
+            waiting, num_waiting = [], 0
+    return _summed([(pairs, counts), *waiting])
+
+
+def _summed(
+    parts: list[tuple[np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray]:
+    keys = np.concatenate([keys for keys, _ in parts])
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    counts = np.concatenate([counts for _, counts in parts])[order]
+    first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)])
+    return keys[first], np.add.reduceat(counts, first) if len(first) else counts
 
 
 def _training_items(sequences: Sequences) -> np.ndarray:

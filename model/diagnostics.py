@@ -18,8 +18,8 @@ import numpy as np
 import tensorflow as tf
 
 from adaptiverec.common.files import read_json, write_json
-from adaptiverec.model.instances import Instances
-from adaptiverec.model.prepared_data import Sequences
+from adaptiverec.model.sampling import sample_instances
+from adaptiverec.model.sequences import SequenceSource
 
 __all__ = [
     "QUANTILES",
@@ -58,7 +58,7 @@ class DiagnosticSample:
     @classmethod
     def draw(
         cls,
-        sequences: Sequences,
+        source: SequenceSource,
         *,
         num_items: int,
         max_length: int,
@@ -68,7 +68,7 @@ class DiagnosticSample:
         """Draws training instances, each as likely as any other.
 
         Args:
-            sequences: The users' sequences.
+            source: The users' sequences, which are read twice.
             num_items: Size of the catalogue.
             max_length: The last so many items of a history are seen.
             seed: The draw depends on it alone.
@@ -78,44 +78,17 @@ class DiagnosticSample:
             The sample.
         """
         generator = np.random.default_rng([seed, 1])
-        instances = Instances.of(sequences, "train")
-        size = min(size, len(instances))
-        rows = np.sort(generator.choice(len(instances), size=size, replace=False))
-        target_items = sequences.items[instances.targets]
-        targets = target_items[rows]
-        same = rows.copy()
-        # Only instances of the sample's few targets are looked at again.
-        candidates = np.flatnonzero(np.isin(target_items, targets))
-        order = np.argsort(target_items[candidates], kind="stable")
-        candidates = candidates[order]
-        their_targets = target_items[candidates]
-        starts = np.searchsorted(their_targets, targets, side="left")
-        ends = np.searchsorted(their_targets, targets, side="right")
-        for place, (row, start, end) in enumerate(zip(rows, starts, ends, strict=True)):
-            others = candidates[start:end]
-            others = others[others != row]
-            if len(others):
-                same[place] = generator.choice(others)
+        drawn = sample_instances(
+            source,
+            size,
+            num_items=num_items,
+            max_length=max_length,
+            generator=generator,
+        )
         items = generator.choice(
             num_items, size=min(_NUM_ITEMS, num_items), replace=False
         )
-        return cls(
-            _histories(sequences, instances, rows, max_length),
-            _histories(sequences, instances, same, max_length),
-            targets,
-            np.sort(items + 1).astype(np.int32),
-        )
-
-
-def _histories(
-    sequences: Sequences, instances: Instances, rows: np.ndarray, max_length: int
-) -> np.ndarray:
-    histories = np.zeros((len(rows), max_length), np.int32)
-    for place, row in enumerate(rows):
-        end = instances.targets[row]
-        start = max(int(instances.starts[row]), int(end) - max_length)
-        histories[place, : end - start] = sequences.items[start:end]
-    return histories
+        return cls(*drawn, np.sort(items + 1).astype(np.int32))
 
 
 def alignment(x: np.ndarray, y: np.ndarray) -> float:

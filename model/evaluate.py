@@ -16,7 +16,8 @@ def evaluate(
     Recall, NDCG and MRR at 5 and 10, ranking the whole catalogue, with the items of the
     history kept as candidates (as published results do) and removed (as a recommender in
     use does). The baselines need no training: popularity, and the items that most often
-    follow the last one.
+    follow the last one. The data is streamed, several times; what is held is two ranks for
+    each target, and a number for each pair of items that follow each other somewhere.
 
     Args:
         run: Directory of a complete run.
@@ -45,8 +46,8 @@ def evaluate(
         rank_with_baseline,
         rank_with_model,
     )
-    from adaptiverec.model.instances import evaluation_dataset
     from adaptiverec.model.prepared_data import PreparedData
+    from adaptiverec.model.streaming import streaming_evaluation_dataset
 
     trained = run_contract.Run.open_complete(run)
     prepared = PreparedData.open(data)
@@ -58,9 +59,8 @@ def evaluate(
             f"The output must be a file, whose directory must exist. Received: {output}"
         )
     model = trained.load_model()
-    sequences = prepared.sequences()
-    dataset = evaluation_dataset(
-        sequences, "test", max_length=model.max_length, batch_size=batch_size
+    dataset = streaming_evaluation_dataset(
+        prepared, "test", max_length=model.max_length, batch_size=batch_size
     )
     if not int(dataset.cardinality()):
         raise InvalidValueError(
@@ -77,8 +77,8 @@ def evaluate(
             )
         }
         for baseline_name, baseline in (
-            ("last item's followers", LastItemFollowers(sequences, prepared.num_items)),
-            ("popularity", Popularity(sequences, prepared.num_items)),
+            ("last item's followers", LastItemFollowers(prepared, prepared.num_items)),
+            ("popularity", Popularity(prepared, prepared.num_items)),
         ):
             ranks[baseline_name] = rank_with_baseline(
                 baseline, dataset, steps=progress, label=f"Ranking, {baseline_name}"

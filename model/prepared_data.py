@@ -2,47 +2,43 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import functools
 import hashlib
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from adaptiverec.common.errors import ContractError, NotFoundError
+from adaptiverec.model.sequences import Sequences
+from adaptiverec.model.shards import read_shard
 from adaptiverec.pipeline import contract
 
-__all__ = ["PreparedData", "Sequences"]
+__all__ = ["PreparedData", "Sequences", "ShardCounts"]
 
-_READ_BATCH = 4096
+# Enough to parse at once that what a block costs by itself does not count.
+_BLOCK_USERS = 4096
+# What the blocks are counted for.
+_COUNTS = ("num_users", "num_interactions", "num_train_instances")
 
 
-@dataclasses.dataclass(frozen=True)
-class Sequences:
-    """All users' sequences, one after the other in one flat array.
-
-    They are held once, 4 bytes an interaction: prefixes, views and targets are positions
-    in them.
+class ShardCounts(NamedTuple):
+    """What was found in the shards of a prepared directory.
 
     Attributes:
-        items: Dense item ids, int32 `[num_interactions]`.
-        starts: Where each user's sequence starts, int64 `[num_users + 1]`; the last
-            element is `num_interactions`.
-        train_ends: End of each user's training part, as a position in `items`, int64
-            `[num_users]`.
-        validation_ends: End of each user's validation targets, likewise; what follows
-            are test targets.
+        trained_users: Users with at least one training instance.
+        train: Training instances: items with something of the same user before them.
+        validation: Validation targets, likewise.
+        test: Test targets, likewise.
     """
 
-    items: np.ndarray
-    starts: np.ndarray
-    train_ends: np.ndarray
-    validation_ends: np.ndarray
-
-    @property
-    def num_users(self) -> int:
-        """The number of users."""
-        return len(self.starts) - 1
+    trained_users: int
+    train: int
+    validation: int
+    test: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,53 +95,89 @@ class PreparedData:
         """Size of the catalogue."""
         return len(self.vocabulary)
 
+    @property
+    def num_train_instances(self) -> int:
+        """How many training items have an item of the same user before them."""
+        return self.metadata["num_train_instances"]
+
+    @functools.cached_property
+    def counts(self) -> ShardCounts:
+        """What the shards hold; they are read once for it, whole or not at all.
+
+        Raises:
+            ContractError: A shard is damaged, which is named, or they do not hold what
+                the metadata says.
+        """
+        total = np.zeros(len(ShardCounts._fields), np.int64)
+        for block in self.blocks():
+            # The first item of a user has nothing before it.
+            second = block.starts[:-1] + 1
+            targets = (
+                (second, block.train_ends),
+                (np.maximum(second, block.train_ends), block.validation_ends),
+                (np.maximum(second, block.validation_ends), block.starts[1:]),
+            )
+            lengths = [np.maximum(end - first, 0) for first, end in targets]
+            total += [(lengths[0] > 0).sum(), *(length.sum() for length in lengths)]
+        return ShardCounts(*total.tolist())
+
     def sequences(self) -> Sequences:
         """Reads all sequences into memory.
 
         Raises:
             ContractError: The shards do not hold what the metadata says.
         """
-        shards = [
-            tf.io.gfile.join(self.path, shard["file"])
-            for shard in self.metadata["shards"]
-        ]
-        features = {
-            contract.ITEM_IDS: tf.io.RaggedFeature(tf.int64),
-            contract.SPLIT: tf.io.FixedLenFeature([2], tf.int64),
-        }
-        compression = "GZIP" if self.metadata["compression"] == "gzip" else ""
-        records = (
-            tf.data.TFRecordDataset(shards, compression_type=compression)
-            .batch(_READ_BATCH)
-            .map(lambda batch: tf.io.parse_example(batch, features))
-            .prefetch(1)
-        )
-        items, lengths, splits = [], [], []
-        try:
-            for record in records:
-                ragged = record[contract.ITEM_IDS]
-                items.append(ragged.flat_values.numpy().astype(np.int32))
-                lengths.append(ragged.row_lengths().numpy())
-                splits.append(record[contract.SPLIT].numpy())
-        except tf.errors.OpError as error:
+        return Sequences.joined(list(self.blocks()))
+
+    def blocks(self) -> Iterator[Sequences]:
+        """Reads the sequences, some users at a time, in the order of the shards.
+
+        Yields:
+            Blocks of some thousand users.
+
+        Raises:
+            ContractError: A shard is damaged, which is named, or they do not hold what
+                the metadata says.
+        """
+        found = collections.Counter(dict.fromkeys(_COUNTS, 0))
+        for shard in range(self.num_shards):
+            for block in self.shard_blocks(shard, block_users=_BLOCK_USERS):
+                found["num_users"] += block.num_users
+                found["num_interactions"] += len(block.items)
+                found["num_train_instances"] += block.num_train_instances
+                yield block
+        expected = {name: self.metadata[name] for name in _COUNTS}
+        if found != expected:
             raise ContractError(
-                f"The shards of {self.path} must be whole TFRecord files of the schema. "
-                f"Received: {error.message}"
-            ) from error
-        starts = np.concatenate([[0], np.cumsum(_joined(lengths, np.int64))])
-        split = starts[:-1, None] + _joined(splits, np.int64).reshape(-1, 2)
-        expected = (self.metadata["num_users"], self.metadata["num_interactions"])
-        if (len(starts) - 1, int(starts[-1])) != expected:
-            raise ContractError(
-                f"The shards of {self.path} must hold the {expected[0]} users and "
-                f"{expected[1]} interactions of its metadata. Received: "
-                f"{len(starts) - 1} users, {starts[-1]} interactions"
+                f"The shards of {self.path} must hold what their metadata says, "
+                f"{expected}. Received: {dict(found)}"
             )
-        return Sequences(_joined(items, np.int32), starts, split[:, 0], split[:, 1])
 
+    @property
+    def num_shards(self) -> int:
+        """How many files the sequences are in."""
+        return len(self.metadata["shards"])
 
-def _joined(parts: list[np.ndarray], dtype: type) -> np.ndarray:
-    return np.concatenate(parts).astype(dtype) if parts else np.empty(0, dtype)
+    def shard_blocks(self, shard: int, *, block_users: int) -> Iterator[Sequences]:
+        """Reads the sequences of one shard.
+
+        Args:
+            shard: Its number, from 0.
+            block_users: Users a block; the last one may have fewer.
+
+        Yields:
+            The users, in the order of the shard.
+
+        Raises:
+            ContractError: It is damaged, or does not hold the users that it must.
+        """
+        described = self.metadata["shards"][shard]
+        yield from read_shard(
+            tf.io.gfile.join(self.path, described["file"]),
+            compression=self.metadata["compression"],
+            num_users=described["num_users"],
+            block_users=block_users,
+        )
 
 
 def _read(directory: str, name: str) -> bytes | None:

@@ -71,15 +71,12 @@ def make_page(run: Run, data: str | None, part: str, steps: Steps) -> str:
             "geometry": curves.geometry_section(diagnostics),
             "epochs": curves.epochs_table(history, diagnostics, best_epoch),
         }
-    sequences = prepared.sequences() if prepared is not None else None
     if model is not None:
         sections["vectors"] = vectors_section(
-            model, run.popularity(), sequences, seed=run.configuration["seed"]
+            model, run.popularity(), prepared, seed=run.configuration["seed"]
         )
-        if prepared is not None and sequences is not None:
-            sections["ranking"] = ranking_sections(
-                model, run, prepared, sequences, part, steps
-            )
+        if prepared is not None:
+            sections["ranking"] = ranking_sections(model, run, prepared, part, steps)
     return render_page(
         "model/report.html.j2",
         run=run.record,

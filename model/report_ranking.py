@@ -11,7 +11,7 @@ from adaptiverec.model.adaptive_rec import AdaptiveRec
 from adaptiverec.model.baselines import LastItemFollowers, Popularity, Recommender
 from adaptiverec.model.evaluation import SEEN_ITEMS, rank_with_baseline, rank_with_model
 from adaptiverec.model.instances import Instances, evaluation_dataset
-from adaptiverec.model.prepared_data import PreparedData, Sequences
+from adaptiverec.model.prepared_data import PreparedData
 from adaptiverec.model.ranking import RankingMeasure
 from adaptiverec.model.report_charts import Words, draw_intervals
 from adaptiverec.model.report_cohorts import (
@@ -21,8 +21,9 @@ from adaptiverec.model.report_cohorts import (
     mean_interval,
     rate_interval,
 )
-from adaptiverec.model.report_users import of_users, users_section
+from adaptiverec.model.report_users import users_section
 from adaptiverec.model.run import Run
+from adaptiverec.model.sampling import sample_users
 
 __all__ = ["ranking_sections"]
 
@@ -34,7 +35,6 @@ def ranking_sections(
     model: AdaptiveRec,
     run: Run,
     prepared: PreparedData,
-    sequences: Sequences,
     part: str,
     steps: Steps,
 ) -> dict[str, Any] | None:
@@ -44,32 +44,24 @@ def ranking_sections(
         model: Of the run.
         run: The run.
         prepared: Its data.
-        sequences: Those of the data.
         part: `"validation"` or `"test"`.
         steps: Where to show progress.
 
     Returns:
         The sections; None where there are no targets.
     """
-    held_out = Instances.of(sequences, part)
-    users = np.unique(
-        np.searchsorted(sequences.starts, held_out.starts, side="right") - 1
-    )
-    if not len(users):
-        return None
     seed = run.configuration["seed"]
     generator = np.random.default_rng([seed, 3])
-    number = min(_MAX_USERS, len(users))
-    drawn = of_users(
-        sequences, np.sort(generator.choice(users, size=number, replace=False))
-    )
+    drawn, num_users = sample_users(prepared, part, _MAX_USERS, generator)
+    if not num_users:
+        return None
     dataset = evaluation_dataset(drawn, part, max_length=model.max_length)
     ranks = {
         "this model": rank_with_model(model, dataset, steps=steps, label="Ranking")
     }
     baselines: dict[str, Recommender] = {
-        "last item's followers": LastItemFollowers(sequences, prepared.num_items),
-        "popularity": Popularity(sequences, prepared.num_items),
+        "last item's followers": LastItemFollowers(prepared, prepared.num_items),
+        "popularity": Popularity(prepared, prepared.num_items),
     }
     for name, baseline in baselines.items():
         ranks[name] = rank_with_baseline(
@@ -83,8 +75,8 @@ def ranking_sections(
     popularity = run.popularity()[drawn.items[instances.targets] - 1]
     return {
         "protocol": protocol,
-        "num_users": number,
-        "num_all_users": len(users),
+        "num_users": drawn.num_users,
+        "num_all_users": num_users,
         "num_targets": len(own),
         "whole": [
             (

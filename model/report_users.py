@@ -9,38 +9,13 @@ import numpy as np
 from adaptiverec.common.report_text import visible
 from adaptiverec.model.adaptive_rec import AdaptiveRec
 from adaptiverec.model.instances import Instances, evaluation_dataset
-from adaptiverec.model.prepared_data import Sequences
+from adaptiverec.model.sequences import Sequences
 
-__all__ = ["choose_targets", "of_users", "users_section"]
+__all__ = ["choose_targets", "users_section"]
 
 _NUM_USERS = 4
 _NUM_RECOMMENDED = 10
 _MAX_HISTORY = 12
-
-
-def of_users(sequences: Sequences, users: np.ndarray) -> Sequences:
-    """The sequences of some users alone.
-
-    Args:
-        sequences: All.
-        users: Their places, int `[users]`.
-
-    Returns:
-        The sequences, in the order of `users`.
-    """
-    starts, ends = sequences.starts[users], sequences.starts[users + 1]
-    lengths = ends - starts
-    new_starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    moved = new_starts[:-1] - starts
-    items = [
-        sequences.items[start:end] for start, end in zip(starts, ends, strict=True)
-    ]
-    return Sequences(
-        np.concatenate(items) if items else np.empty(0, np.int32),
-        new_starts,
-        sequences.train_ends[users] + moved,
-        sequences.validation_ends[users] + moved,
-    )
 
 
 def choose_targets(ranks: np.ndarray, users: np.ndarray, *, seed: int) -> list[int]:

@@ -10,7 +10,6 @@ import tensorflow as tf
 from adaptiverec.common.report_text import compact
 from adaptiverec.model.adaptive_rec import AdaptiveRec
 from adaptiverec.model.diagnostics import DiagnosticSample
-from adaptiverec.model.prepared_data import Sequences
 from adaptiverec.model.report_charts import (
     NUM_GROUPS,
     Words,
@@ -19,6 +18,7 @@ from adaptiverec.model.report_charts import (
     ramp_place,
 )
 from adaptiverec.model.report_embeddings import Spectrum, embedding_map, spectrum
+from adaptiverec.model.sequences import SequenceSource
 
 __all__ = ["vectors_section"]
 
@@ -28,7 +28,7 @@ _NUM_SEQUENCES = 2_000
 def vectors_section(
     model: AdaptiveRec,
     popularity: np.ndarray,
-    sequences: Sequences | None,
+    source: SequenceSource | None,
     *,
     seed: int,
 ) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def vectors_section(
     Args:
         model: Whose embeddings.
         popularity: Interactions of each item in training, int `[num_items]`.
-        sequences: To encode some of; None leaves them out.
+        source: The users' sequences, to encode some of; None leaves them out.
         seed: Of the drawing.
 
     Returns:
@@ -50,8 +50,8 @@ def vectors_section(
     of_items = spectrum(vectors)
     spectra = [("items", "series", of_items)]
     num_sequences = 0
-    if sequences is not None:
-        states = _states(model, sequences, seed)
+    if source is not None:
+        states = _states(model, source, seed)
         num_sequences = len(states)
         spectra.append(("sequences", "mark", spectrum(states)))
     return {
@@ -110,9 +110,9 @@ def _said(name: str, found: Spectrum) -> str:
     )
 
 
-def _states(model: AdaptiveRec, sequences: Sequences, seed: int) -> np.ndarray:
+def _states(model: AdaptiveRec, source: SequenceSource, seed: int) -> np.ndarray:
     sample = DiagnosticSample.draw(
-        sequences,
+        source,
         num_items=model.num_items,
         max_length=model.max_length,
         seed=seed,

@@ -16,6 +16,7 @@ def train(
     batch_size: int = 1024,
     max_length: int = 50,
     instances: Literal["prefixes", "sequences"] = "prefixes",
+    stream: bool = False,
     objective: Literal["adaptive", "info_nce", "none"] = "adaptive",
     views: Literal["us_x", "us", "su", "un", "augment"] = "us_x",
     seed: int = 0,
@@ -65,6 +66,9 @@ def train(
         instances: prefixes: each prefix of a user's training part is an instance, whose
             target is the item after it. sequences: each user is one, with a target at
             every position; an epoch is sooner done, and batches want to be smaller.
+        stream: Read the sequences from their files in every epoch instead of holding them
+            in memory, for logs that do not fit. The order is less random then, and
+            sequences of the same target are drawn from fewer.
         objective: The contrastive loss: adaptive (AdaptiveRec), info_nce (DuoRec, or with
             --views augment CL4SRec) or none (SASRec).
         views: What is contrasted: us_x, us, su, un (dropout masks and sequences of the

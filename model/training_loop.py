@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import yaml
 
 from adaptiverec.common.checks import check_at_least, check_at_most
@@ -29,10 +28,11 @@ from adaptiverec.model.callbacks import (
     StopOnNaN,
 )
 from adaptiverec.model.diagnostics import DiagnosticSample, RecordDiagnostics
-from adaptiverec.model.instances import evaluation_dataset, training_dataset
 from adaptiverec.model.optimization import make_optimizer
-from adaptiverec.model.prepared_data import PreparedData, Sequences
+from adaptiverec.model.prepared_data import PreparedData
 from adaptiverec.model.run import Run
+from adaptiverec.model.run_data import RunData, naming_damaged_shards, run_data
+from adaptiverec.model.sequences import SequenceSource
 from adaptiverec.model.views import SUPERVISED_VIEWS
 
 __all__ = ["build_model", "run_training"]
@@ -43,6 +43,7 @@ _TRAINING_KEYS = (
     "epochs",
     "batch_size",
     "instances",
+    "stream",
     "seed",
     "learning_rate",
     "schedule",
@@ -85,65 +86,54 @@ def run_training(
         _check_new(output)
     keras.utils.set_random_seed(configuration["seed"])
     model = build_model(prepared.num_items, configuration)
-    sequences = prepared.sequences()
     checkpoint = (
         Checkpoint.latest(output / run_contract.CHECKPOINTS) if resume else None
     )
-    train_data = training_dataset(
-        sequences,
-        max_length=configuration["max_length"],
-        batch_size=configuration["batch_size"],
-        instances=configuration["instances"],
+    data_of_run = run_data(
+        prepared,
+        configuration,
         same_target=model.views in SUPERVISED_VIEWS,
-        seed=configuration["seed"],
         initial_epoch=checkpoint.epoch if checkpoint else 0,
     )
     model.compile(
         make_optimizer(
             **optimization,
             epochs=configuration["epochs"],
-            steps_per_epoch=int(train_data.cardinality()),
+            steps_per_epoch=int(data_of_run.training.cardinality()),
         )
     )
-    validation_data = evaluation_dataset(
-        sequences,
-        "validation",
-        max_length=configuration["max_length"],
-        batch_size=configuration["batch_size"],
-    )
     sample = DiagnosticSample.draw(
-        sequences,
+        data_of_run.source,
         num_items=prepared.num_items,
         max_length=configuration["max_length"],
         seed=configuration["seed"],
     )
     if not resume:
         # Nothing is written before all that can be wrong with the arguments is known.
-        run = _create(output, configuration, prepared, sequences)
+        run = _create(output, configuration, prepared, data_of_run.source)
     if checkpoint:
         checkpoint.restore(model)
         say(f"Going on after epoch {checkpoint.epoch}.")
-    history = _fit(
-        run,
-        model,
-        train_data,
-        validation_data,
-        checkpoint.history if checkpoint else [],
-        sample,
-    )
+    with naming_damaged_shards(data_of_run.source):
+        history = _fit(
+            run,
+            model,
+            data_of_run,
+            checkpoint.history if checkpoint else [],
+            sample,
+        )
     return _complete(run, history)
 
 
 def _fit(
     run: Run,
     model: AdaptiveRec,
-    train_data: Any,
-    validation_data: Any,
+    data: RunData,
     past: list[dict[str, float]],
     sample: DiagnosticSample,
 ) -> SaveCheckpoint:
     configuration = run.configuration
-    monitor = _MONITOR if int(validation_data.cardinality()) else None
+    monitor = _MONITOR if int(data.validation.cardinality()) else None
     saved = SaveCheckpoint(
         run.path / run_contract.CHECKPOINTS, history=list(past), monitor=monitor
     )
@@ -169,10 +159,10 @@ def _fit(
     with steps() as progress:
         callbacks.append(ReportProgress(progress, configuration["epochs"], monitor))
         model.fit(
-            train_data,
+            data.training,
             epochs=configuration["epochs"],
             initial_epoch=initial_epoch,
-            validation_data=validation_data if monitor else None,
+            validation_data=data.validation if monitor else None,
             callbacks=callbacks,
             verbose=0,
             shuffle=False,
@@ -200,10 +190,10 @@ def _create(
     output: Path,
     configuration: dict[str, Any],
     data: PreparedData,
-    sequences: Sequences,
+    source: SequenceSource,
 ) -> Run:
     # What is recommended where a history tells nothing is what evaluation compares with.
-    popularity = Popularity(sequences, data.num_items).scores(np.zeros(1))[0, 1:]
+    popularity = Popularity(source, data.num_items).counts
     with staged_directory(output) as staging:
         (staging / run_contract.CHECKPOINTS).mkdir()
         text = yaml.safe_dump(configuration, sort_keys=False)

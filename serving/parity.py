@@ -15,9 +15,10 @@ import tensorflow as tf
 
 from adaptiverec.common.errors import StageError
 from adaptiverec.model.adaptive_rec import AdaptiveRec
-from adaptiverec.model.instances import Instances, evaluation_dataset
-from adaptiverec.model.prepared_data import Sequences
+from adaptiverec.model.instances import evaluation_dataset
 from adaptiverec.model.ranking import mask_items
+from adaptiverec.model.sampling import sample_users
+from adaptiverec.model.sequences import Sequences, SequenceSource
 
 __all__ = ["Parity", "certify", "made_up_users", "some_users"]
 
@@ -47,24 +48,10 @@ class Parity:
     agreeing_users: int
 
 
-def some_users(sequences: Sequences, count: int) -> Sequences | None:
+def some_users(source: SequenceSource, count: int) -> Sequences | None:
     """At most so many of the users with test targets, drawn, or None if none has any."""
-    targets = Instances.of(sequences, "test").starts
-    users = np.flatnonzero(np.isin(sequences.starts[:-1], targets))
-    if not len(users):
-        return None
-    if len(users) > count:
-        users = np.sort(np.random.default_rng(0).choice(users, count, replace=False))
-    begins, ends = sequences.starts[users], sequences.starts[users + 1]
-    starts = np.concatenate([[0], np.cumsum(ends - begins)])
-    moved = starts[:-1] - begins
-    parts = zip(begins, ends, strict=True)
-    return Sequences(
-        items=np.concatenate([sequences.items[begin:end] for begin, end in parts]),
-        starts=starts,
-        train_ends=sequences.train_ends[users] + moved,
-        validation_ends=sequences.validation_ends[users] + moved,
-    )
+    users, num_users = sample_users(source, "test", count, np.random.default_rng(0))
+    return users if num_users else None
 
 
 def made_up_users(num_items: int, max_length: int, count: int) -> Sequences:

@@ -15,8 +15,9 @@ from adaptiverec.common.errors import OutputError, OutputExistsError
 from adaptiverec.common.files import staged_directory, write_json
 from adaptiverec.common.progress import say, steps
 from adaptiverec.model.adaptive_rec import AdaptiveRec
-from adaptiverec.model.prepared_data import PreparedData, Sequences
+from adaptiverec.model.prepared_data import PreparedData
 from adaptiverec.model.run import Run
+from adaptiverec.model.sequences import Sequences
 from adaptiverec.serving import contract
 from adaptiverec.serving.parity import Parity, certify, made_up_users, some_users
 from adaptiverec.serving.recommender_module import RecommenderModule
@@ -108,7 +109,7 @@ def _held_out(run: Run, data: str | None, count: int) -> Sequences | None:
         return None
     prepared = PreparedData.open(data)
     run.check_data(prepared)
-    return some_users(prepared.sequences(), count)
+    return some_users(prepared, count)
 
 
 def _save(directory: Path, source: _Source, popularity: Any) -> bool:

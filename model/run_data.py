@@ -1,0 +1,95 @@
+"""The data of a training run: in memory, or streamed from its files."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from adaptiverec.model.instances import evaluation_dataset, training_dataset
+from adaptiverec.model.prepared_data import PreparedData
+from adaptiverec.model.sequences import Sequences
+from adaptiverec.model.streaming import (
+    streaming_evaluation_dataset,
+    streaming_training_dataset,
+)
+
+__all__ = ["RunData", "naming_damaged_shards", "run_data"]
+
+
+class RunData(NamedTuple):
+    """What a run reads.
+
+    Attributes:
+        source: The users' sequences, held or read anew each time.
+        training: An epoch of training batches.
+        validation: The validation targets.
+    """
+
+    source: PreparedData | Sequences
+    training: tf.data.Dataset
+    validation: tf.data.Dataset
+
+
+def run_data(
+    prepared: PreparedData,
+    configuration: dict[str, Any],
+    *,
+    same_target: bool,
+    initial_epoch: int,
+) -> RunData:
+    """Makes the datasets of a run.
+
+    Args:
+        prepared: The prepared directory.
+        configuration: The arguments of the training.
+        same_target: Whether the model wants sequences of the same target.
+        initial_epoch: The number of the first epoch iterated.
+
+    Returns:
+        The data.
+
+    Raises:
+        ContractError: A shard is damaged, or they do not hold what the metadata says.
+        InvalidValueError: There is no training instance, or an argument is outside its
+            rule.
+    """
+    sizes = {name: configuration[name] for name in ("max_length", "batch_size")}
+    training = {
+        **sizes,
+        "instances": configuration["instances"],
+        "same_target": same_target,
+        "seed": configuration["seed"],
+        "initial_epoch": initial_epoch,
+    }
+    if configuration["stream"]:
+        return RunData(
+            prepared,
+            streaming_training_dataset(prepared, **training),
+            streaming_evaluation_dataset(prepared, "validation", **sizes),
+        )
+    sequences = prepared.sequences()
+    return RunData(
+        sequences,
+        training_dataset(sequences, **training),
+        evaluation_dataset(sequences, "validation", **sizes),
+    )
+
+
+@contextmanager
+def naming_damaged_shards(source: PreparedData | Sequences) -> Iterator[None]:
+    """Finds the shard that is to blame where TensorFlow fails in the block.
+
+    Shards are whole when a training begins; but it may take days.
+
+    Raises:
+        ContractError: One is no longer whole; any other failure stays what it is.
+    """
+    try:
+        yield
+    except tf.errors.OpError:
+        collections.deque(source.blocks(), maxlen=0)
+        raise
