@@ -42,6 +42,7 @@ SERVING = [
     "tensorflow-serving-api>=2.19,<2.22",
     "tf-keras>=2.20,<2.22",
     "uvicorn>=0.30,<1",
+    "uvloop>=0.21,<1",
 ]
 # The client has message definitions of its own: neither TensorFlow nor Keras.
 CLIENT = ["grpcio>=1.73,<2", "protobuf>=6.31,<7"]

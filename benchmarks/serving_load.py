@@ -76,6 +76,8 @@ class Server:
                 *(sys.executable, "-m", "adaptiverec.common", "serve", "--port=0"),
                 *(f"--model_base_path={self._base}", "--enable_batching"),
                 f"--batching_parameters_file={config}",
+                # An op of this model is so short that its parts are not worth a thread.
+                "--tensorflow_intra_op_parallelism=1",
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

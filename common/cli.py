@@ -78,7 +78,9 @@ def _import_tensorflow_quietly() -> None:
         try:
             import tensorflow as tf
 
-            tf.config.list_logical_devices()
+            # Not the logical ones: that would make them, with the threads of TensorFlow's
+            # defaults, and no session could have others any more.
+            tf.config.list_physical_devices()
         except BaseException:
             notes.seek(0)
             os.write(stderr, notes.read())

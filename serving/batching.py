@@ -10,12 +10,13 @@ What is no signature as a whole, such as a request for some of the outputs, runs
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import grpc
 import numpy as np
@@ -30,10 +31,13 @@ from adaptiverec.serving.batching_tensors import (
     merge_feeds,
     split_outputs,
 )
+from adaptiverec.serving.batching_waiting import LoopTask, ThreadTask, finish
 from adaptiverec.serving.runner import Runner, RunnerWrapper
 from adaptiverec.serving.status import RequestError
 
 __all__ = ["BatchObserver", "BatchingRunner", "batching_wrapper"]
+
+_Task = TypeVar("_Task", bound=Task)
 
 # Names of the tensors that go in, and of those that come out.
 TensorNames: TypeAlias = tuple[frozenset[str], frozenset[str]]
@@ -112,20 +116,25 @@ class BatchingRunner:
         queue = self._queue(feeds, fetches)
         if queue is None:
             return self._runner.run(feeds, fetches, timeout)
-        rows = count_rows(feeds)
-        self._observer.batch_input(rows, len(feeds))
-        deadline = None if timeout is None else self._clock() + timeout
-        parts = self._scheduler.submit(queue, Task(feeds, rows, deadline))
+        parts = self._submit(ThreadTask, queue, feeds, timeout)
         for part in parts:
             part.wait()
+        return _outputs(parts, fetches)
+
+    async def run_in_loop(
+        self,
+        feeds: Mapping[str, np.ndarray],
+        fetches: Sequence[str],
+        timeout: float | None = None,
+    ) -> list[np.ndarray]:
+        """What :meth:`run` does, for a coroutine; see :class:`LoopRunner`."""
+        queue = self._queue(feeds, fetches)
+        if queue is None:
+            return await asyncio.to_thread(self._runner.run, feeds, fetches, timeout)
+        parts = self._submit(LoopTask, queue, feeds, timeout)
         for part in parts:
-            if part.error is not None:
-                raise part.error
-        if len(parts) == 1:
-            return [parts[0].outputs[name] for name in fetches]
-        return [
-            np.concatenate([part.outputs[name] for part in parts]) for name in fetches
-        ]
+            await part.done
+        return _outputs(parts, fetches)
 
     def close(self) -> None:
         """Frees the queues and the runner. No call is running."""
@@ -134,6 +143,19 @@ class BatchingRunner:
         for queue in {id(queue): queue for queue in queues.values()}.values():
             self._scheduler.detach(queue)
         self._runner.close()
+
+    def _submit(
+        self,
+        kind: Callable[[Mapping[str, np.ndarray], int, float | None], _Task],
+        queue: BatchQueue,
+        feeds: Mapping[str, np.ndarray],
+        timeout: float | None,
+    ) -> list[_Task]:
+        """Puts a request into its queue: as one task or, where it is split, as several."""
+        rows = count_rows(feeds)
+        self._observer.batch_input(rows, len(feeds))
+        deadline = None if timeout is None else self._clock() + timeout
+        return self._scheduler.submit(queue, kind(feeds, rows, deadline))
 
     def _queue(
         self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str]
@@ -182,8 +204,7 @@ class BatchingRunner:
                 task.error = RuntimeError(f"a batch failed: {type(error).__name__}")
             raise
         finally:
-            for task in batch.tasks:
-                task.finish()
+            finish(batch.tasks)
 
     def _in_time(self, tasks: list[Task]) -> list[Task]:
         """The tasks that somebody still waits for."""
@@ -219,6 +240,16 @@ class BatchingRunner:
             timeout = max(deadlines) - now
         values = self._runner.run(feeds, outputs, timeout)
         split_outputs(outputs, values, tasks, padded_rows)
+
+
+def _outputs(parts: Sequence[Task], fetches: Sequence[str]) -> list[np.ndarray]:
+    """What came out of a request, from its parts; raises the error of the first of them."""
+    for part in parts:
+        if part.error is not None:
+            raise part.error
+    if len(parts) == 1:
+        return [parts[0].outputs[name] for name in fetches]
+    return [np.concatenate([part.outputs[name] for part in parts]) for name in fetches]
 
 
 def batching_wrapper(

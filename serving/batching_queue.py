@@ -5,9 +5,9 @@ No threads and no clock of its own: whoever calls says what time it is, and guar
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Mapping
+from typing import Self, TypeVar
 
 import grpc
 import numpy as np
@@ -30,7 +30,7 @@ class Task:
         error: Why there are none, or None.
     """
 
-    __slots__ = ("_done", "deadline", "enqueued", "error", "feeds", "outputs", "rows")
+    __slots__ = ("deadline", "enqueued", "error", "feeds", "outputs", "rows")
 
     def __init__(
         self, feeds: Mapping[str, np.ndarray], rows: int, deadline: float | None = None
@@ -41,18 +41,14 @@ class Task:
         self.enqueued = 0.0
         self.outputs: dict[str, np.ndarray] = {}
         self.error: Exception | None = None
-        # A lock that is held until the task is done: an Event takes ten times as long.
-        self._done = threading.Lock()
-        self._done.acquire()
+
+    def part(self, start: int, end: int) -> Self:
+        """A task of some of its rows, that is waited for in the same way."""
+        feeds = {name: value[start:end] for name, value in self.feeds.items()}
+        return type(self)(feeds, end - start, self.deadline)
 
     def finish(self) -> None:
-        """Lets :meth:`wait` return. To be called once."""
-        self._done.release()
-
-    def wait(self) -> None:
-        """Blocks until the task is done."""
-        with self._done:
-            pass
+        """Tells who waits that outputs or error are there; here nobody does."""
 
 
 class Batch:
@@ -75,6 +71,9 @@ class Batch:
         self.rows += task.rows
 
 
+_Task = TypeVar("_Task", bound=Task)
+
+
 class BatchQueue:
     """Batches of one signature: the last is open, the others are full.
 
@@ -92,7 +91,7 @@ class BatchQueue:
         # When the first task of the open batch came.
         self._opened = 0.0
 
-    def add(self, task: Task, now: float) -> list[Task]:
+    def add(self, task: _Task, now: float) -> list[_Task]:
         """Takes a task in, in parts if it has to be.
 
         Returns:
@@ -170,7 +169,7 @@ class BatchQueue:
             )
 
 
-def _split(task: Task, first: int, size: int) -> list[Task]:
+def _split(task: _Task, first: int, size: int) -> list[_Task]:
     """Parts of a task: ``first`` rows, unless that is 0, then ``size`` rows each."""
     ends = [
         *([first] if first else []),
@@ -180,7 +179,6 @@ def _split(task: Task, first: int, size: int) -> list[Task]:
     parts = []
     start = 0
     for end in ends:
-        feeds = {name: value[start:end] for name, value in task.feeds.items()}
-        parts.append(Task(feeds, end - start, task.deadline))
+        parts.append(task.part(start, end))
         start = end
     return parts

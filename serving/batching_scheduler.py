@@ -7,10 +7,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import TypeVar
 
 from adaptiverec.serving.batching_queue import Batch, BatchQueue, Task
 
 __all__ = ["BatchScheduler"]
+
+_Task = TypeVar("_Task", bound=Task)
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +67,7 @@ class BatchScheduler:
             self._queues = deque(pair for pair in self._queues if pair[0] is not queue)
             self._changed.notify_all()
 
-    def submit(self, queue: BatchQueue, task: Task) -> list[Task]:
+    def submit(self, queue: BatchQueue, task: _Task) -> list[_Task]:
         """Adds a task to a queue; see :meth:`BatchQueue.add`."""
         with self._changed:
             now = self._clock()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
 from adaptiverec.common.errors import StageError
+from adaptiverec.serving.event_loop import EventLoopThread
 from adaptiverec.serving.health import Health, add_health, add_reflection
 from adaptiverec.serving.metrics import Metrics
 from adaptiverec.serving.model_service import ModelService
@@ -65,38 +66,31 @@ class GrpcServer:
         threads = max_threads or max(
             _THREADS_PER_CORE * (os.cpu_count() or 1), _LEAST_THREADS
         )
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="grpc")
-        self._server = grpc.server(
-            self._pool,
-            handlers=[
-                PredictionService(core, observer).handler(),
-                ModelService(core, metrics).handler(),
-            ],
-            options=[
-                # Of two of the same name, gRPC takes the first.
-                *channel_arguments,
-                # Up to 2 GiB, the most that a message of protocol buffers can be.
-                ("grpc.max_receive_message_length", -1),
-                ("grpc.max_send_message_length", -1),
-                # Else a second server on the port would quietly get half the requests.
-                ("grpc.so_reuseport", 0),
-            ],
-            maximum_concurrent_rpcs=max_threads or threads * (1 + _WAITING_PER_THREAD),
-        )
-        self._health: Health | None = (
-            add_health(self._server) if health_service else None
-        )
-        add_reflection(self._server)
+        self._handlers = [
+            PredictionService(core, observer).handler(),
+            ModelService(core, metrics).handler(),
+        ]
+        self._options = [
+            # Of two of the same name, gRPC takes the first.
+            *channel_arguments,
+            # Up to 2 GiB, the most that a message of protocol buffers can be.
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_send_message_length", -1),
+            # Else a second server on the port would quietly get half the requests.
+            ("grpc.so_reuseport", 0),
+        ]
+        self._most_at_once = max_threads or threads * (1 + _WAITING_PER_THREAD)
+        self._health: Health | None = None
+        self._stopped = threading.Event()
+        self._stop_lock = threading.Lock()
+        self._loop = EventLoopThread("grpc", threads)
         try:
-            self.port: int = self._listen(address, credentials)
-            if socket_path:
-                self._listen(f"unix:{socket_path}", credentials)
+            self.port: int = self._loop.run(
+                self._start(address, socket_path, credentials, health_service)
+            )
         except BaseException:
-            self._pool.shutdown(wait=False)
+            self._loop.close()
             raise
-        self._server.start()
-        if self._health is not None:
-            self._health.serving()
 
     def stop(self, grace: float) -> None:
         """Refuses new requests and lets the running ones end.
@@ -104,14 +98,43 @@ class GrpcServer:
         Args:
             grace: How many seconds they have; then they are cancelled.
         """
-        if self._health is not None:
-            self._health.draining()
-        self._server.stop(grace).wait()
-        self._pool.shutdown(wait=False)
+        with self._stop_lock:
+            if not self._stopped.is_set():
+                self._loop.run(self._stop(grace))
+                self._loop.close()
+                self._stopped.set()
 
     def wait(self) -> None:
         """Blocks until the server is stopped, from another thread."""
-        self._server.wait_for_termination()
+        self._stopped.wait()
+
+    async def _start(
+        self,
+        address: str,
+        socket_path: str,
+        credentials: grpc.ServerCredentials | None,
+        health_service: bool,
+    ) -> int:
+        self._server = grpc.aio.server(
+            handlers=self._handlers,
+            options=self._options,
+            maximum_concurrent_rpcs=self._most_at_once,
+        )
+        if health_service:
+            self._health = add_health(self._server)
+        add_reflection(self._server)
+        port = self._listen(address, credentials)
+        if socket_path:
+            self._listen(f"unix:{socket_path}", credentials)
+        await self._server.start()
+        if self._health is not None:
+            self._health.serving()
+        return port
+
+    async def _stop(self, grace: float) -> None:
+        if self._health is not None:
+            self._health.draining()
+        await self._server.stop(grace)
 
     def _listen(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
         try:

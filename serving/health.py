@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import asyncio
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -19,10 +18,8 @@ _SERVICES = (
     model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
     prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name,
 )
-# "" stands for the server as a whole.
-_NAMES = {"", *_SERVICES}
-
-_Send = Callable[[health_pb2.HealthCheckResponse | None], None]
+# The server as a whole, which is all that tensorflow_model_server has a state of.
+_SERVER = ""
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -30,23 +27,19 @@ _SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
 class Health(health_pb2_grpc.HealthServicer):
-    """What a server says of its health; NOT_SERVING at first. Thread-safe.
+    """What a server says of its health; NOT_SERVING at first.
 
-    The server and TensorFlow Serving's services have the same state. Clients that watch
-    take no thread of the server's and do not hold it up when it stops.
+    Of the server as a whole; to be used in its event loop alone.
 
-    grpcio-health-checking's own servicer sends with its lock held, and hangs where a client
-    that watches leaves at that moment.
+    grpcio-health-checking's own servicer tells those who watch one after the other, and
+    so none before the slowest has heard.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._state: int = _NOT_SERVING
         self._ended = False
-        self._watchers: dict[_Send, str] = {}
-        # Sending waits for gRPC's own thread, so it is done without the lock; and in one
-        # thread, so that the last word is the last to arrive.
-        self._sender = ThreadPoolExecutor(1, thread_name_prefix="health")
+        # Set at the next change, and then another one takes its place.
+        self._changed = asyncio.Event()
 
     def serving(self) -> None:
         """Says that the models are available."""
@@ -59,66 +52,50 @@ class Health(health_pb2_grpc.HealthServicer):
     def draining(self) -> None:
         """Says that the server is about to end; to be called before it stops.
 
-        Nothing that is said later changes that.
+        Those who watch are told so and let go, for the server waits for them. Nothing
+        that is said later changes that.
         """
         self._set(_NOT_SERVING)
-        with self._lock:
-            if self._ended:
-                return
-            self._ended = True
-            for send in self._watchers:
-                # The end of the stream.
-                self._sender.submit(send, None)
-            self._sender.shutdown(wait=False)
+        self._ended = True
 
-    def Check(  # noqa: N802
-        self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
-    ) -> health_pb2.HealthCheckResponse:
-        """Tells the state now."""
-        if request.service not in _NAMES:
-            context.abort(grpc.StatusCode.NOT_FOUND, "service name unknown")
-        return health_pb2.HealthCheckResponse(status=self._state)
-
-    def Watch(  # noqa: N802
+    async def Check(  # noqa: N802
         self,
         request: health_pb2.HealthCheckRequest,
-        context: grpc.ServicerContext,
-        send_response_callback: _Send,
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> health_pb2.HealthCheckResponse:
+        """Tells the state now."""
+        if request.service != _SERVER:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "service name unknown")
+        return health_pb2.HealthCheckResponse(status=self._state)
+
+    async def Watch(  # noqa: N802
+        self,
+        request: health_pb2.HealthCheckRequest,
+        context: grpc.aio.ServicerContext[Any, Any],
     ) -> None:
         """Tells the state now, and whenever it changes."""
-        send = send_response_callback
-        with self._lock:
-            if not self._ended:
-                self._watchers[send] = request.service
-                self._sender.submit(send, self._answer(request.service))
-        if self._ended:
-            send(self._answer(request.service))
-            send(None)
-        elif not context.add_callback(lambda: self._forget(send)):
-            # It has gone already.
-            self._forget(send)
-
-    # How gRPC is told that the method returns at once and calls back later.
-    Watch.experimental_non_blocking = True  # type: ignore[attr-defined]
+        told = None
+        while True:
+            # What changes while it is told, is told next.
+            changed = self._changed
+            state = self._state if request.service == _SERVER else _SERVICE_UNKNOWN
+            if state != told:
+                await context.write(health_pb2.HealthCheckResponse(status=state))
+                told = state
+            elif self._ended:
+                return
+            else:
+                await changed.wait()
 
     def _set(self, state: int) -> None:
-        with self._lock:
-            if self._ended or state == self._state:
-                return
-            self._state = state
-            for send, service in self._watchers.items():
-                self._sender.submit(send, self._answer(service))
-
-    def _answer(self, service: str) -> health_pb2.HealthCheckResponse:
-        status = self._state if service in _NAMES else _SERVICE_UNKNOWN
-        return health_pb2.HealthCheckResponse(status=status)
-
-    def _forget(self, send: _Send) -> None:
-        with self._lock:
-            self._watchers.pop(send, None)
+        if self._ended:
+            return
+        self._state = state
+        self._changed.set()
+        self._changed = asyncio.Event()
 
 
-def add_health(server: grpc.Server) -> Health:
+def add_health(server: grpc.aio.Server) -> Health:
     """Registers gRPC's standard health service.
 
     Args:
@@ -132,7 +109,7 @@ def add_health(server: grpc.Server) -> Health:
     return state
 
 
-def add_reflection(server: grpc.Server) -> None:
+def add_reflection(server: grpc.aio.Server) -> None:
     """Lets clients such as grpcurl ask what services there are, and of what messages.
 
     Args:

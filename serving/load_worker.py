@@ -7,7 +7,6 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
@@ -134,40 +133,68 @@ def work(connection: Connection, plan: Plan) -> None:
     connection.send(samples)
 
 
-def _closed_loop(predict: Callable[..., Any], plan: Plan, begin: float) -> Samples:
-    """Each client, a thread of its own, sends when it has been answered."""
+def _closed_loop(predict: Any, plan: Plan, begin: float) -> Samples:
+    """Each client sends when it has been answered, from gRPC's own thread.
+
+    A thread for each client would have to be woken for each answer, on cores that the
+    server may have a use for.
+    """
     zero = begin + plan.warm_up
-    parts = [Samples() for _ in range(plan.clients)]
+    clients = [_Client(predict, plan, zero, number) for number in range(plan.clients)]
+    time.sleep(max(0.0, begin - time.monotonic()))
+    for client in clients:
+        client.send()
+    samples = Samples()
+    for client in clients:
+        client.ended.acquire()
+        samples.extend(client.samples)
+    return samples
 
-    def be_client(number: int) -> None:
-        samples, requests = parts[number], plan.requests
-        place = plan.first + number * len(requests) // plan.clients
-        time.sleep(max(0.0, begin - time.monotonic()))
-        while (sent := time.monotonic() - zero) < plan.seconds:
-            code, version = OK, 0
-            try:
-                response = predict(requests[place % len(requests)], plan.timeout)
-                version = response.model_spec.version.value
-            except grpc.RpcError as error:
-                code = error.code().value[0]
-                samples.messages.setdefault(code, error.details() or "")
-            latency = time.monotonic() - zero - sent
-            samples.add(sent, latency, 0.0, code, version)
-            place += 1
-            if code != OK:
-                time.sleep(_REST_SECONDS)
 
-    threads = [
-        threading.Thread(target=be_client, args=[number])
-        for number in range(plan.clients)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for part in parts[1:]:
-        parts[0].extend(part)
-    return parts[0]
+class _Client:
+    """A client of the closed loop: one request after the other.
+
+    Args:
+        predict: Sends a request.
+        plan: What to do.
+        zero: When the warm-up is over, by the monotonic clock.
+        number: Which client it is.
+    """
+
+    def __init__(self, predict: Any, plan: Plan, zero: float, number: int) -> None:
+        self.samples = Samples()
+        # Held until its time is over.
+        self.ended = threading.Lock()
+        self.ended.acquire()
+        self._predict = predict
+        self._plan = plan
+        self._zero = zero
+        self._place = plan.first + number * len(plan.requests) // plan.clients
+        self._sent = 0.0
+
+    def send(self) -> None:
+        """Sends the next request, if it is still time to."""
+        self._sent = time.monotonic() - self._zero
+        if self._sent >= self._plan.seconds:
+            self.ended.release()
+            return
+        requests = self._plan.requests
+        request = requests[self._place % len(requests)]
+        self._place += 1
+        self._predict.future(request, self._plan.timeout).add_done_callback(
+            self._answered
+        )
+
+    def _answered(self, call: Any) -> None:
+        latency = time.monotonic() - self._zero - self._sent
+        code, version = _outcome(call, self.samples)
+        self.samples.add(self._sent, latency, 0.0, code, version)
+        if code == OK:
+            self.send()
+        else:
+            timer = threading.Timer(_REST_SECONDS, self.send)
+            timer.daemon = True
+            timer.start()
 
 
 def _open_loop(predict: Any, plan: Plan, begin: float) -> Samples:
@@ -182,12 +209,7 @@ def _open_loop(predict: Any, plan: Plan, begin: float) -> Samples:
 
     def answered(future: Any, due: float, sent: float) -> None:
         now = time.monotonic() - zero
-        code = future.code().value[0]
-        if code == OK:
-            version = future.result().model_spec.version.value
-        else:
-            version = 0
-            samples.messages.setdefault(code, future.details() or "")
+        code, version = _outcome(future, samples)
         # Called by gRPC's thread or, of what has been answered already, by this one.
         with lock:
             samples.add(due, now - due, sent - due, code, version)
@@ -208,3 +230,12 @@ def _open_loop(predict: Any, plan: Plan, begin: float) -> Samples:
     for _ in range(count):
         under_way.acquire()
     return samples
+
+
+def _outcome(call: Any, samples: Samples) -> tuple[int, int]:
+    """The status of a call that has ended, and the version that has answered, or 0."""
+    code = call.code().value[0]
+    if code == OK:
+        return code, call.result().model_spec.version.value
+    samples.messages.setdefault(code, call.details() or "")
+    return code, 0

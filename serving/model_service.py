@@ -7,9 +7,10 @@ import logging
 import grpc
 from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2
 
+from adaptiverec.serving.grpc_methods import Caller, unary_method
 from adaptiverec.serving.metrics import Metrics
 from adaptiverec.serving.server_core import ServerCore
-from adaptiverec.serving.status import RequestError, answering
+from adaptiverec.serving.status import RequestError
 
 __all__ = ["ModelService", "get_model_status"]
 
@@ -29,37 +30,28 @@ class ModelService:
         self._metrics = metrics or Metrics()
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """What to register with a ``grpc.Server``."""
+        """What to register with a ``grpc.aio.Server``."""
         return grpc.method_handlers_generic_handler(
             "tensorflow.serving.ModelService",
             {
-                "GetModelStatus": grpc.unary_unary_rpc_method_handler(
-                    self.get_model_status,
-                    get_model_status_pb2.GetModelStatusRequest.FromString,
-                    get_model_status_pb2.GetModelStatusResponse.SerializeToString,
+                "GetModelStatus": unary_method(
+                    get_model_status_pb2.GetModelStatusRequest, self.get_model_status
                 ),
-                "HandleReloadConfigRequest": grpc.unary_unary_rpc_method_handler(
+                "HandleReloadConfigRequest": unary_method(
+                    model_management_pb2.ReloadConfigRequest,
                     self.handle_reload_config_request,
-                    model_management_pb2.ReloadConfigRequest.FromString,
-                    model_management_pb2.ReloadConfigResponse.SerializeToString,
                 ),
             },
         )
 
-    @answering
     def get_model_status(
-        self,
-        request: get_model_status_pb2.GetModelStatusRequest,
-        context: grpc.ServicerContext,
+        self, request: get_model_status_pb2.GetModelStatusRequest, caller: Caller
     ) -> get_model_status_pb2.GetModelStatusResponse:
         """Tells the states of versions; see :func:`get_model_status`."""
         return get_model_status(self._core, request)
 
-    @answering
     def handle_reload_config_request(
-        self,
-        request: model_management_pb2.ReloadConfigRequest,
-        context: grpc.ServicerContext,
+        self, request: model_management_pb2.ReloadConfigRequest, caller: Caller
     ) -> model_management_pb2.ReloadConfigResponse:
         """Goes over to other models; see :meth:`ServerCore.reload`.
 
@@ -75,7 +67,7 @@ class ModelService:
         try:
             # Of a base path without a version that is a long wait, and no other
             # configuration is looked at before it ends.
-            self._core.reload(request.config, keep_waiting=context.is_active)
+            self._core.reload(request.config, keep_waiting=caller.is_waiting)
         except RequestError as error:
             _log.warning(
                 "cannot reload the configuration: %s: %s",

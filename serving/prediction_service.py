@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any
 
 import grpc
 from tensorflow_serving.apis import (
@@ -16,15 +17,14 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from adaptiverec.serving.grpc_methods import Caller, unary_method
 from adaptiverec.serving.observer import Observer
 from adaptiverec.serving.server_core import ServerCore
-from adaptiverec.serving.status import RequestError, answering
+from adaptiverec.serving.status import RequestError
 
 __all__ = ["PredictionService", "get_model_metadata"]
 
 _SIGNATURE_DEF = "signature_def"
-
-_Answer = TypeVar("_Answer")
 
 
 class PredictionService:
@@ -40,137 +40,134 @@ class PredictionService:
         self._observer = observer or Observer()
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """What to register with a ``grpc.Server``."""
+        """What to register with a ``grpc.aio.Server``."""
         methods = {
-            "Predict": (
-                self.predict,
-                predict_pb2.PredictRequest,
-                predict_pb2.PredictResponse,
+            "Predict": unary_method(
+                predict_pb2.PredictRequest, self.predict, self.predict_in_loop
             ),
-            "Classify": (
-                self.classify,
-                classification_pb2.ClassificationRequest,
-                classification_pb2.ClassificationResponse,
+            "Classify": unary_method(
+                classification_pb2.ClassificationRequest, self.classify
             ),
-            "Regress": (
-                self.regress,
-                regression_pb2.RegressionRequest,
-                regression_pb2.RegressionResponse,
+            "Regress": unary_method(regression_pb2.RegressionRequest, self.regress),
+            "MultiInference": unary_method(
+                inference_pb2.MultiInferenceRequest, self.multi_inference
             ),
-            "MultiInference": (
-                self.multi_inference,
-                inference_pb2.MultiInferenceRequest,
-                inference_pb2.MultiInferenceResponse,
-            ),
-            "GetModelMetadata": (
-                self.get_model_metadata,
-                get_model_metadata_pb2.GetModelMetadataRequest,
-                get_model_metadata_pb2.GetModelMetadataResponse,
+            "GetModelMetadata": unary_method(
+                get_model_metadata_pb2.GetModelMetadataRequest, self.get_model_metadata
             ),
         }
         return grpc.method_handlers_generic_handler(
-            "tensorflow.serving.PredictionService",
-            {
-                name: grpc.unary_unary_rpc_method_handler(
-                    method, request.FromString, response.SerializeToString
-                )
-                for name, (method, request, response) in methods.items()
-            },
+            "tensorflow.serving.PredictionService", methods
         )
 
-    @answering
     def predict(
-        self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext
+        self, request: predict_pb2.PredictRequest, caller: Caller
     ) -> predict_pb2.PredictResponse:
         """Runs a signature; see :meth:`Servable.predict`."""
+        with (
+            self._observed("Predict", request.model_spec.name),
+            self._core.use(_spec(request)) as servable,
+        ):
+            return servable.predict(request, caller.seconds_left())
 
-        def answer(timeout: float | None) -> predict_pb2.PredictResponse:
+    async def predict_in_loop(
+        self, request: predict_pb2.PredictRequest, caller: Caller
+    ) -> predict_pb2.PredictResponse | None:
+        """Does what :meth:`predict` does; see :meth:`Servable.predict_in_loop`."""
+        with self._observed("Predict", request.model_spec.name) as seen:
             with self._core.use(_spec(request)) as servable:
-                return servable.predict(request, timeout)
+                response = await servable.predict_in_loop(
+                    request, caller.seconds_left()
+                )
+            if response is None:
+                seen.forget()
+            return response
 
-        return self._observed("Predict", request.model_spec.name, answer, context)
-
-    @answering
     def classify(
-        self,
-        request: classification_pb2.ClassificationRequest,
-        context: grpc.ServicerContext,
+        self, request: classification_pb2.ClassificationRequest, caller: Caller
     ) -> classification_pb2.ClassificationResponse:
         """Classifies examples; see :meth:`Servable.classify`."""
+        with (
+            self._observed("Classify", request.model_spec.name),
+            self._core.use(_spec(request)) as servable,
+        ):
+            return servable.classify(request, caller.seconds_left())
 
-        def answer(timeout: float | None) -> classification_pb2.ClassificationResponse:
-            with self._core.use(_spec(request)) as servable:
-                return servable.classify(request, timeout)
-
-        return self._observed("Classify", request.model_spec.name, answer, context)
-
-    @answering
     def regress(
-        self, request: regression_pb2.RegressionRequest, context: grpc.ServicerContext
+        self, request: regression_pb2.RegressionRequest, caller: Caller
     ) -> regression_pb2.RegressionResponse:
         """Gives a number for each example; see :meth:`Servable.regress`."""
+        with (
+            self._observed("Regress", request.model_spec.name),
+            self._core.use(_spec(request)) as servable,
+        ):
+            return servable.regress(request, caller.seconds_left())
 
-        def answer(timeout: float | None) -> regression_pb2.RegressionResponse:
-            with self._core.use(_spec(request)) as servable:
-                return servable.regress(request, timeout)
-
-        return self._observed("Regress", request.model_spec.name, answer, context)
-
-    @answering
     def multi_inference(
-        self,
-        request: inference_pb2.MultiInferenceRequest,
-        context: grpc.ServicerContext,
+        self, request: inference_pb2.MultiInferenceRequest, caller: Caller
     ) -> inference_pb2.MultiInferenceResponse:
         """Classifies and regresses at once; see :meth:`Servable.multi_inference`."""
         # The first task's model stands for all; the others are compared with it.
         spec = model_pb2.ModelSpec()
         if request.tasks:
             spec = request.tasks[0].model_spec
+        with (
+            self._observed("MultiInference", spec.name),
+            self._core.use(spec) as servable,
+        ):
+            return servable.multi_inference(request, caller.seconds_left())
 
-        def answer(timeout: float | None) -> inference_pb2.MultiInferenceResponse:
-            with self._core.use(spec) as servable:
-                return servable.multi_inference(request, timeout)
-
-        return self._observed("MultiInference", spec.name, answer, context)
-
-    @answering
     def get_model_metadata(
         self,
         request: get_model_metadata_pb2.GetModelMetadataRequest,
-        context: grpc.ServicerContext,
+        caller: Caller,
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         """Tells the signatures of the model; see :func:`get_model_metadata`."""
-        return self._observed(
-            "GetModelMetadata",
-            request.model_spec.name,
-            lambda timeout: get_model_metadata(self._core, request),
-            context,
-        )
+        with self._observed("GetModelMetadata", request.model_spec.name):
+            return get_model_metadata(self._core, request)
 
-    def _observed(
+    def _observed(self, api: str, model: str) -> _Observed:
+        return _Observed(self._observer, api, model)
+
+
+class _Observed:
+    """Tells how what is done within ended, and how long it took."""
+
+    __slots__ = ("_api", "_forgotten", "_model", "_observer", "_start")
+
+    def __init__(self, observer: Observer, api: str, model: str) -> None:
+        self._observer = observer
+        self._api = api
+        self._model = model
+        self._forgotten = False
+
+    def forget(self) -> None:
+        """Leaves it to another to tell."""
+        self._forgotten = True
+
+    def __enter__(self) -> _Observed:
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(
         self,
-        api: str,
-        model: str,
-        answer: Callable[[float | None], _Answer],
-        context: grpc.ServicerContext,
-    ) -> _Answer:
-        start = time.perf_counter()
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._forgotten:
+            return
         code = grpc.StatusCode.INTERNAL
-        try:
-            if not context.is_active():
-                # The caller gave up while the request waited for a thread.
-                raise RequestError(grpc.StatusCode.CANCELLED, "the caller has gone")
-            response = answer(context.time_remaining())
+        if error is None:
             code = grpc.StatusCode.OK
-            return response
-        except RequestError as error:
+        elif isinstance(error, RequestError):
             code = error.code
-            raise
-        finally:
-            self._observer.request(
-                model, api, "GRPC", code, time.perf_counter() - start
-            )
+        elif isinstance(error, asyncio.CancelledError):
+            # The caller gave up, or its deadline has passed.
+            code = grpc.StatusCode.CANCELLED
+        self._observer.request(
+            self._model, self._api, "GRPC", code, time.perf_counter() - self._start
+        )
 
 
 def get_model_metadata(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from tensorflow.core.protobuf import meta_graph_pb2
 
-__all__ = ["Runner", "RunnerWrapper"]
+__all__ = ["LoopRunner", "Runner", "RunnerWrapper"]
 
 
 class Runner(Protocol):
@@ -42,6 +42,19 @@ class Runner(Protocol):
 
     def close(self) -> None:
         """Frees what it holds. No call is running."""
+
+
+@runtime_checkable
+class LoopRunner(Runner, Protocol):
+    """A runner that coroutines can wait for, without a thread for each request."""
+
+    async def run_in_loop(
+        self,
+        feeds: Mapping[str, np.ndarray],
+        fetches: Sequence[str],
+        timeout: float | None = None,
+    ) -> list[np.ndarray]:
+        """Runs the graph once; see :meth:`Runner.run`."""
 
 
 # Puts a runner of one's own before a version's: given that runner, the version's

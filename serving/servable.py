@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -30,14 +31,13 @@ from adaptiverec.serving.example_inference import (
 from adaptiverec.serving.free_memory import give_memory_back
 from adaptiverec.serving.inference_tasks import inference_tasks
 from adaptiverec.serving.observer import Observer
-from adaptiverec.serving.runner import Runner, RunnerWrapper
+from adaptiverec.serving.predict_signature import PredictCall, PredictSignature
+from adaptiverec.serving.runner import LoopRunner, Runner, RunnerWrapper
 from adaptiverec.serving.saved_model import check_directory, load_saved_model
 from adaptiverec.serving.session_runner import SessionRunner
 from adaptiverec.serving.signatures import (
     DEFAULT_SIGNATURE,
     check_types,
-    predict_feeds,
-    predict_outputs,
     predict_signature,
 )
 from adaptiverec.serving.status import RequestError
@@ -53,6 +53,8 @@ _Result = TypeVar("_Result")
 
 # Beside saved_model.pb, where tensorflow_model_server looks for it.
 _TFLITE_MODEL = "model.tflite"
+# Values of an answer up to which it is written in the event loop.
+_MANY_VALUES = 10_000
 
 
 class Servable:
@@ -127,6 +129,9 @@ class Servable:
         self._runner: Runner = SessionRunner(
             session, use_caller_thread=not config.inter_op_parallelism_threads
         )
+        # Of signatures that have been asked for, by name.
+        self._prepared: dict[str, PredictSignature] = {}
+        self._loop_runner: LoopRunner | None = None
         try:
             # Before anything is put before the session: what TensorFlow does once takes
             # seconds, in which warm-up requests would hold up the batches of the version
@@ -139,6 +144,8 @@ class Servable:
                 )
             if wrap_runner is not None:
                 self._runner = wrap_runner(self._runner, self.signatures, path)
+                if isinstance(self._runner, LoopRunner):
+                    self._loop_runner = self._runner
         except BaseException:
             self.close()
             raise
@@ -165,11 +172,31 @@ class Servable:
         outputs = self.run(
             spec.signature_name, request.inputs, request.output_filter, timeout
         )
-        response = predict_pb2.PredictResponse()
-        for alias, array in outputs.items():
-            self._proto_from_array(array, response.outputs[alias])
-        self._say_who(response.model_spec, spec)
-        return response
+        return self._predict_response(spec, outputs)
+
+    async def predict_in_loop(
+        self, request: predict_pb2.PredictRequest, timeout: float | None = None
+    ) -> predict_pb2.PredictResponse | None:
+        """Does what :meth:`predict` does, in an event loop, where it takes no thread.
+
+        Returns:
+            The outputs, and who answered; or None where requests are not batched, and so
+            each has a thread as long as it runs.
+
+        Raises:
+            RequestError: As :meth:`run`.
+        """
+        if self._loop_runner is None:
+            return None
+        spec = request.model_spec
+        call = self._call(spec.signature_name, request.inputs, request.output_filter)
+        start = time.perf_counter()
+        values = await self._loop_runner.run_in_loop(call.feeds, call.fetches, timeout)
+        self._observer.runtime(self.name, "Predict", time.perf_counter() - start)
+        outputs = dict(zip(call.aliases, values, strict=True))
+        if sum(value.size for value in values) > _MANY_VALUES:
+            return await asyncio.to_thread(self._predict_response, spec, outputs)
+        return self._predict_response(spec, outputs)
 
     def run(
         self,
@@ -195,18 +222,9 @@ class Servable:
                 INVALID_ARGUMENT, the inputs or outputs are not the signature's; the code
                 and message of the op, where one fails.
         """
-        signature = predict_signature(
-            self.signatures,
-            signature_name or DEFAULT_SIGNATURE,
-            check_method_name=self._check_method_names,
-        )
-        feeds = predict_feeds(signature, inputs)
-        aliases = predict_outputs(signature, output_filter)
-        if self._check_types:
-            check_types(signature.inputs.values(), feeds)
-        names = [signature.outputs[alias].name for alias in aliases]
-        values = self._run("Predict", feeds, names, timeout, signature.inputs.values())
-        return dict(zip(aliases, values, strict=True))
+        call = self._call(signature_name, inputs, output_filter)
+        values = self._run("Predict", call.feeds, call.fetches, timeout, call.inputs)
+        return dict(zip(call.aliases, values, strict=True))
 
     def classify(
         self,
@@ -287,6 +305,34 @@ class Servable:
     def close(self) -> None:
         """Frees the memory; a request that still runs is cancelled."""
         self._runner.close()
+
+    def _call(
+        self,
+        signature_name: str,
+        inputs: Mapping[str, np.ndarray | tensor_pb2.TensorProto],
+        output_filter: Sequence[str],
+    ) -> PredictCall:
+        name = signature_name or DEFAULT_SIGNATURE
+        signature = predict_signature(
+            self.signatures, name, check_method_name=self._check_method_names
+        )
+        prepared = self._prepared.get(name)
+        if prepared is None:
+            # By two threads at once, it is made twice and the same.
+            prepared = self._prepared[name] = PredictSignature(signature)
+        call = prepared.call(inputs, output_filter)
+        if self._check_types and not prepared.has_types(call.feeds):
+            check_types(call.inputs, call.feeds)
+        return call
+
+    def _predict_response(
+        self, spec: model_pb2.ModelSpec, outputs: Mapping[str, np.ndarray]
+    ) -> predict_pb2.PredictResponse:
+        response = predict_pb2.PredictResponse()
+        for alias, array in outputs.items():
+            self._proto_from_array(array, response.outputs[alias])
+        self._say_who(response.model_spec, spec)
+        return response
 
     def _example_signature(
         self, spec: model_pb2.ModelSpec

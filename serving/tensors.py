@@ -52,6 +52,8 @@ _NUMPY_TYPES = {
     number: np.dtype(tf.dtypes.as_dtype(number).as_numpy_dtype) for number in _FIELDS
 }
 
+_DATA_TYPES = {dtype: number for number, dtype in _NUMPY_TYPES.items()}
+
 _MAX_INT64 = 2**63 - 1
 _MAX_DIMENSIONS = 254
 
@@ -169,9 +171,9 @@ def proto_from_array(
     """
     # A session gives a scalar as a NumPy scalar, or as bytes.
     array = np.asarray(value, dtype=object if isinstance(value, bytes) else None)
-    dtype = tf.dtypes.as_dtype(array.dtype).as_datatype_enum
+    dtype = _DATA_TYPES.get(array.dtype)
     proto = tensor_pb2.TensorProto() if proto is None else proto
-    if dtype not in _FIELDS:
+    if dtype is None:
         proto.CopyFrom(tf.make_tensor_proto(array))
         return proto
     proto.dtype = dtype

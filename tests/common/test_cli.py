@@ -103,6 +103,24 @@ def plain(boxed: str) -> str:
     return " ".join(re.sub(r"[^ -~]", " ", boxed).split())
 
 
+IMPORTED = """
+from adaptiverec.common import cli
+cli._import_tensorflow_quietly()
+import tensorflow as tf
+# TensorFlow refuses it once its devices have got their threads.
+tf.config.threading.set_intra_op_parallelism_threads(1)
+with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    assert session.run(tf.constant(1)) == 1
+"""
+
+
+def test_tensorflow_is_imported_quietly_and_its_threads_are_still_to_be_had() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 IN_ONE_PROCESS = """
 import json, sys
 from adaptiverec.common import cli

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
+from adaptiverec.serving.event_loop import EventLoopThread
 from adaptiverec.serving.health import Health, add_health, add_reflection
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -23,14 +25,24 @@ MODEL_SERVICE = "tensorflow.serving.ModelService"
 
 class Served:
     def __init__(self) -> None:
-        # One thread: a client that watches must not keep it.
-        self.server = grpc.server(ThreadPoolExecutor(1))
+        self.loop = EventLoopThread("health", 1)
+        port = self.loop.run(self.start())
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{port}")
+        self.stub = health_pb2_grpc.HealthStub(self.channel)
+
+    async def start(self) -> int:
+        self.server = grpc.aio.server()
         self.health: Health = add_health(self.server)
         add_reflection(self.server)
         port = self.server.add_insecure_port("127.0.0.1:0")
-        self.server.start()
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{port}")
-        self.stub = health_pb2_grpc.HealthStub(self.channel)
+        await self.server.start()
+        return port
+
+    def say(self, state: str) -> None:
+        async def in_loop() -> None:
+            getattr(self.health, state)()
+
+        self.loop.run(in_loop())
 
     def state(self, service: str = "") -> int:
         request = health_pb2.HealthCheckRequest(service=service)
@@ -42,48 +54,50 @@ def served() -> Iterator[Served]:
     served = Served()
     yield served
     served.channel.close()
-    served.server.stop(None).wait()
+    served.loop.run(served.server.stop(None))
+    served.loop.close()
 
 
 def test_the_state_is_what_the_server_says(served):
-    services = ["", PREDICTION_SERVICE, MODEL_SERVICE]
-    assert [served.state(name) for name in services] == [NOT_SERVING] * 3
-    served.health.serving()
-    assert [served.state(name) for name in services] == [SERVING] * 3
-    served.health.not_serving()
     assert served.state() == NOT_SERVING
-    served.health.serving()
-    served.health.draining()
-    assert [served.state(name) for name in services] == [NOT_SERVING] * 3
+    served.say("serving")
+    assert served.state() == SERVING
+    served.say("not_serving")
+    assert served.state() == NOT_SERVING
+    served.say("serving")
+    served.say("draining")
+    assert served.state() == NOT_SERVING
     # A version that becomes available in the last moment changes nothing.
-    served.health.serving()
+    served.say("serving")
     assert served.state() == NOT_SERVING
 
 
-def test_an_unknown_service_is_not_found(served):
+# tensorflow_model_server says nothing of its services, either.
+@pytest.mark.parametrize("name", ["no.such.Service", PREDICTION_SERVICE])
+def test_the_state_of_a_service_is_not_found(served, name):
     with pytest.raises(grpc.RpcError) as caught:
-        served.state("no.such.Service")
+        served.state(name)
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
     assert caught.value.details() == "service name unknown"
 
 
-def test_who_watches_is_told_keeps_no_thread_and_is_let_go(served):
+def test_who_watches_is_told_and_let_go(served):
     watches = [
         served.stub.Watch(health_pb2.HealthCheckRequest(), timeout=60) for _ in range(3)
     ]
     assert [next(watch).status for watch in watches] == [NOT_SERVING] * 3
-    served.health.serving()
+    served.say("serving")
     assert [next(watch).status for watch in watches] == [SERVING] * 3
     assert served.state() == SERVING
     watches[0].cancel()
-    served.health.draining()
+    served.say("draining")
     for watch in watches[1:]:
         # The last word, and the end of the stream.
         assert [response.status for response in watch] == [NOT_SERVING]
     late = served.stub.Watch(health_pb2.HealthCheckRequest(), timeout=60)
     assert [response.status for response in late] == [NOT_SERVING]
     # So a server that stops does not wait for them.
-    assert served.server.stop(60).wait(30)
+    served.loop.run(asyncio.wait_for(served.server.stop(60), 30))
 
 
 def test_reflection_tells_services_and_messages(served):
@@ -109,8 +123,8 @@ def test_clients_that_come_and_go_while_the_state_changes_hang_nobody(served):
     with ThreadPoolExecutor(4) as pool:
         watching = [pool.submit(watch, number) for number in range(4)]
         while not all(future.done() for future in watching):
-            served.health.serving()
-            served.health.not_serving()
+            served.say("serving")
+            served.say("not_serving")
             time.sleep(0.001)
         for future in watching:
             future.result(30)

@@ -12,12 +12,13 @@ import tensorflow as tf
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
     predict_pb2,
 )
 
-from adaptiverec.serving.prediction_service import PredictionService
+from adaptiverec.serving.grpc_server import GrpcServer
 from adaptiverec.serving.server_core import ServerCore
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -333,7 +334,7 @@ def test_status(caller):
     )
 
 
-def test_a_bug_is_answered_logged_and_survived(helpers, caplog):
+def test_a_bug_is_answered_logged_and_survived(new_caller, helpers, caplog):
     class Broken(ServerCore):
         @contextmanager
         def use(self, spec):
@@ -341,22 +342,16 @@ def test_a_bug_is_answered_logged_and_survived(helpers, caplog):
             yield
 
     core = Broken(lambda name, version, path: None)
-    with ThreadPoolExecutor(2) as pool:
-        server = grpc.server(pool, handlers=[PredictionService(core).handler()])
-        port = server.add_insecure_port("127.0.0.1:0")
-        server.start()
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            predict = channel.unary_unary(
-                "/tensorflow.serving.PredictionService/Predict",
-                predict_pb2.PredictRequest.SerializeToString,
-                predict_pb2.PredictResponse.FromString,
-            )
-            request = helpers.predict_request("echo", text=["a person's history"])
-            for _ in range(2):
-                with pytest.raises(grpc.RpcError) as caught:
-                    predict(request, timeout=30)
-                assert caught.value.code() == grpc.StatusCode.INTERNAL
-        server.stop(0).wait()
+    server = GrpcServer(core, "127.0.0.1:0")
+    caller = new_caller(server.port)
+    predict = helpers.predict_request("echo", text=["a person's history"])
+    # This one is answered in a thread.
+    classify = classification_pb2.ClassificationRequest(model_spec=predict.model_spec)
+    for request, method in ((predict, "Predict"), (classify, "Classify")):
+        code, _ = caller.refusal(request, method)
+        assert code == grpc.StatusCode.INTERNAL
+    caller.channel.close()
+    server.stop(0)
     assert "ZeroDivisionError" in caplog.text
     assert "Traceback" in caplog.text
     assert "a person's history" not in caplog.text

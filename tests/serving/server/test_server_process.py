@@ -218,7 +218,11 @@ def test_stopping_cancels_what_runs_on(start, publish, helpers, tmp_path):
     assert call.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
     # Else the interpreter could not end either: it waits for the threads of pools.
     helpers.wait_until(
-        lambda: not any(thread.is_alive() for thread in server._grpc._pool._threads)
+        lambda: (
+            not any(
+                thread.is_alive() for thread in server._grpc._loop._workers._threads
+            )
+        )
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +14,7 @@ import trustme
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from adaptiverec.common.errors import InvalidValueError, NotFoundError
+from adaptiverec.serving.event_loop import EventLoopThread
 from adaptiverec.serving.health import add_health
 from adaptiverec.serving.tls import server_credentials
 
@@ -59,19 +59,21 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Path], int]]:
+    loop = EventLoopThread("health", 1)
     servers = []
 
-    def serve_health(config: Path) -> int:
-        server = grpc.server(ThreadPoolExecutor(2))
+    async def serve_health(config: Path) -> int:
+        server = grpc.aio.server()
         add_health(server).serving()
         port = server.add_secure_port("127.0.0.1:0", server_credentials(config))
-        server.start()
+        await server.start()
         servers.append(server)
         return port
 
-    yield serve_health
+    yield lambda config: loop.run(serve_health(config))
     for server in servers:
-        server.stop(None).wait()
+        loop.run(server.stop(None))
+    loop.close()
 
 
 def check(port: int, **credentials: Any) -> int:
