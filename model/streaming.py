@@ -183,6 +183,54 @@ def streaming_evaluation_dataset(
 def _dataset(
     batches: Callable[[], Iterator[Batch]], signature: Any, num_batches: int
 ) -> tf.data.Dataset:
-    dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
+    """A dataset of what a Python iterator gives, started anew for each iteration.
+
+    `Dataset.from_generator` would do, but for a setting of the C library's allocator that
+    it makes for the whole process, with which training steps on a CPU take much longer.
+    """
+    specs = tf.nest.flatten(signature)
+    iterations = _Iterations(batches, num_batches)
+
+    def one_iteration(_: tf.Tensor) -> tf.data.Dataset:
+        number = tf.numpy_function(iterations.begin, [], tf.int64)
+
+        def batch(step: tf.Tensor) -> Any:
+            tensors = tf.numpy_function(
+                iterations.batch, [number, step], [spec.dtype for spec in specs]
+            )
+            for tensor, spec in zip(tensors, specs, strict=True):
+                tensor.set_shape(spec.shape)
+            return tf.nest.pack_sequence_as(signature, tensors)
+
+        # One after the other, since they come from one iterator.
+        return tf.data.Dataset.range(num_batches).map(batch)
+
+    dataset = tf.data.Dataset.range(1).flat_map(one_iteration)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(num_batches))
     return dataset.prefetch(_PREFETCHED)
+
+
+class _Iterations:
+    """Iterators by number, for functions that are called from TensorFlow."""
+
+    def __init__(
+        self, batches: Callable[[], Iterator[Batch]], num_batches: int
+    ) -> None:
+        self._batches = batches
+        self._num_batches = num_batches
+        self._numbers = itertools.count()
+        self._begun: dict[int, Iterator[Batch]] = {}
+
+    def begin(self) -> np.int64:
+        number = next(self._numbers)
+        # One that was left half-way is never told so: its buffer goes with the next but one.
+        for old in [old for old in self._begun if old < number - 1]:
+            del self._begun[old]
+        self._begun[number] = self._batches()
+        return np.int64(number)
+
+    def batch(self, number: np.int64, step: np.int64) -> list[np.ndarray]:
+        batch = next(self._begun[int(number)])
+        if step == self._num_batches - 1:
+            del self._begun[int(number)]
+        return tf.nest.flatten(batch)
