@@ -87,9 +87,14 @@ class LowPass(keras.layers.Layer):
         """
 
         def smooth(states: tf.Tensor) -> tf.Tensor:
-            length = tf.shape(states)[1]
+            batch_size, length = tf.shape(states)[0], tf.shape(states)[1]
             weights = tf.constant(self.causal_weights, states.dtype)
-            return tf.matmul(weights[:length, :length], states)
+            # Of the rank of the states, since some products of unlike ranks corrupt the
+            # heap of TensorFlow 2.21, see SelfAttention.
+            weights = tf.broadcast_to(
+                weights[:length, :length], [batch_size, length, length]
+            )
+            return tf.matmul(weights, states)
 
         return self._scaled(batch.mix(smooth, states), states)
 

@@ -168,8 +168,12 @@ class _LowPass(tf.Module):
 
     def __call__(self, states: tf.Tensor) -> tf.Tensor:
         """`[batch, width, dim]` to the same."""
-        width = tf.shape(states)[1]
-        low = tf.matmul(self._weights[:width, :width], states)
+        batch_size, width = tf.shape(states)[0], tf.shape(states)[1]
+        # Of the rank of the states, as in the model.
+        weights = tf.broadcast_to(
+            self._weights[:width, :width], [batch_size, width, width]
+        )
+        low = tf.matmul(weights, states)
         return low + self._high * (states - low)
 
     def at(self, last: tf.Tensor, states: tf.Tensor, own: tf.Tensor) -> tf.Tensor:

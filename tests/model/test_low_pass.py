@@ -9,7 +9,6 @@ from adaptiverec.common.errors import InvalidValueError
 from adaptiverec.model.adaptive_rec import AdaptiveRec
 from adaptiverec.model.low_pass import LowPass, low_pass_kernel
 from adaptiverec.model.packed_batch import PackedBatch
-from adaptiverec.model.sequence_encoder import SequenceEncoder
 
 PERIOD = 12
 DIM = 3
@@ -68,46 +67,6 @@ def test_it_cuts_off_what_the_fourier_transform_cuts_off(num_frequencies) -> Non
         ],
         atol=1e-5,
     )
-
-
-def encoder_with_filter(**options) -> SequenceEncoder:
-    keras.utils.set_random_seed(1)
-    encoder = SequenceEncoder(
-        num_items=30,
-        max_length=20,
-        hidden_dim=8,
-        inner_dim=16,
-        low_pass_share=0.7,
-        **options,
-    )
-    encoder.build()
-    for weight in encoder.weights:
-        weight.assign(weight + 0.3 * keras.random.normal(weight.shape, seed=2))
-    return encoder
-
-
-@pytest.mark.parametrize("pre_norm", [False, True])
-def test_all_ways_through_the_encoder_agree(pre_norm) -> None:
-    encoder = encoder_with_filter(pre_norm=pre_norm)
-    item_ids = np.random.default_rng(0).integers(1, 31, (5, 20)).astype(np.int32)
-    for row, length in enumerate([1, 20, 4, 9, 16]):
-        item_ids[row, length:] = 0
-    last = encoder(item_ids)
-    np.testing.assert_allclose(encoder.encode_by_length(item_ids), last, atol=1e-5)
-    np.testing.assert_allclose(
-        encoder.encode_all_positions(item_ids)[0], last, atol=1e-5
-    )
-
-
-def test_no_position_sees_what_comes_after_it() -> None:
-    encoder = encoder_with_filter()
-    item_ids = np.full((1, 6), 7, np.int32)
-    changed = item_ids.copy()
-    changed[0, 4:] = 9
-    _, states, _ = encoder.encode_all_positions(np.pad(item_ids, [(0, 0), (0, 14)]))
-    _, others, _ = encoder.encode_all_positions(np.pad(changed, [(0, 0), (0, 14)]))
-    np.testing.assert_allclose(states[:4], others[:4], atol=1e-6)
-    assert np.abs(states[4:] - others[4:]).max() > 1e-2
 
 
 def test_the_loss_trains_its_scales_and_a_file_keeps_them(tmp_path) -> None:

@@ -6,9 +6,13 @@ import tensorflow as tf
 from adaptiverec.model.sequence_encoder import SequenceEncoder
 
 
-@pytest.fixture(scope="module")
-def encoder() -> SequenceEncoder:
-    return random_encoder()
+@pytest.fixture(
+    scope="module",
+    params=[{}, {"low_pass_share": 0.7}, {"low_pass_share": 0.7, "pre_norm": True}],
+    ids=["attention", "low-pass", "low-pass, pre-norm"],
+)
+def encoder(request) -> SequenceEncoder:
+    return random_encoder(**request.param)
 
 
 def random_encoder(**options) -> SequenceEncoder:
@@ -46,6 +50,22 @@ def test_groups_of_similar_length_give_the_same(encoder) -> None:
     np.testing.assert_allclose(
         encoder.encode_by_length(ids), encoder(ids), rtol=1e-5, atol=1e-6
     )
+
+
+def test_the_last_of_all_positions_gives_the_same(encoder) -> None:
+    ids = rows([1, 20, 4, 9, 16])
+    last, _, _ = encoder.encode_all_positions(ids)
+    np.testing.assert_allclose(last, encoder(ids), rtol=1e-5, atol=1e-5)
+
+
+def test_no_position_sees_what_comes_after_it(encoder) -> None:
+    ids = rows([6])
+    changed = ids.copy()
+    changed[0, 4:6] = ids[0, 4:6] % 30 + 1
+    _, states, _ = encoder.encode_all_positions(ids)
+    _, others, _ = encoder.encode_all_positions(changed)
+    np.testing.assert_allclose(states[:4], others[:4], rtol=1e-5, atol=1e-6)
+    assert np.abs(states[4:] - others[4:]).max() > 1e-2
 
 
 def test_every_item_and_its_place_matter(encoder) -> None:

@@ -91,7 +91,7 @@ USERS = st.lists(
 )
 
 
-@hypothesis.settings(max_examples=40, deadline=None)
+@hypothesis.settings(max_examples=12, deadline=None)
 @hypothesis.given(
     users=USERS,
     num_shards=st.integers(1, 3),

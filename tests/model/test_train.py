@@ -102,6 +102,7 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_longer_run_goes_on_from_a_complete_one(
     run_path, prepared_path, tmp_path, tiny_training
 ) -> None:
