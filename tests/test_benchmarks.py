@@ -69,7 +69,14 @@ def run_rival(name, log, output):
     return output
 
 
-@pytest.mark.parametrize("name", ["polars_prepare", "polars_usual", "pandas_prepare"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "polars_prepare",
+        pytest.param("polars_usual", marks=pytest.mark.slow),
+        pytest.param("pandas_prepare", marks=pytest.mark.slow),
+    ],
+)
 def test_rivals_give_the_same_output(name, rows, prepared, tmp_path):
     from compare_outputs import compare
 

@@ -196,6 +196,7 @@ def tiny_job(tiny_training):
     return Job("beauty-poster", "SASRec", 0, {"objective": "none", **tiny_training})
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_and_is_summarised(
     prepared_path, tmp_path, tiny_job
 ):

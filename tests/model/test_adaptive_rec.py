@@ -269,7 +269,14 @@ def test_inputs_without_what_is_needed() -> None:
         model.recommend(np.array([[1]], np.int32), k=0)
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "float32",
+        "mixed_bfloat16",
+        pytest.param("mixed_float16", marks=pytest.mark.slow),
+    ],
+)
 def test_fit_predict_and_evaluate_in_half_precision_and_several_steps_at_once(
     policy,
 ) -> None:

@@ -64,7 +64,13 @@ ALL_POSITIONS = {
 }
 
 
-@pytest.mark.parametrize("more", [{}, ALL_POSITIONS], ids=["defaults", "options"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param({}, id="defaults"),
+        pytest.param(ALL_POSITIONS, id="options", marks=pytest.mark.slow),
+    ],
+)
 def test_a_resumed_run_equals_one_that_was_never_stopped(
     prepared_path, tmp_path, tiny_training, monkeypatch, more
 ) -> None:
