@@ -62,9 +62,8 @@ def test_validation_is_that_of_memory(streamed, prepared_path) -> None:
     assert result["ndcg@10"] == pytest.approx(best, abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    "instances", ["prefixes", pytest.param("sequences", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("instances", ["prefixes", "sequences"])
 def test_a_resumed_run_equals_one_that_was_never_stopped(
     streamed, options, tmp_path, monkeypatch, instances
 ) -> None:
