@@ -109,18 +109,15 @@ def test_links_between_versions_are_fine(version):
 
 
 def test_a_version_that_changes_while_it_is_loaded(version, monkeypatch):
-    load = saved_model.loader_impl.SavedModelLoader.load
+    import_by_piece = saved_model.import_by_piece
 
-    def load_and_copy_on(self, *args, **kwargs):
-        meta_graph = load(self, *args, **kwargs)
+    def import_and_copy_on(meta_graph):
+        import_by_piece(meta_graph)
         with (version / "assets" / "words.txt").open("a") as file:
             file.write("c\n")
-        return meta_graph
 
     with monkeypatch.context() as patch:
-        patch.setattr(
-            saved_model.loader_impl.SavedModelLoader, "load", load_and_copy_on
-        )
+        patch.setattr(saved_model, "import_by_piece", import_and_copy_on)
         assert refusal(version) == (
             grpc.StatusCode.UNAVAILABLE,
             f"The SavedModel changed while it was loaded. Received: {version}",
