@@ -10,6 +10,8 @@ DEMO ?= .demo
 DEMO_OPTIONS ?=
 # Options of the benchmark, such as --rows.
 BENCH_OPTIONS ?=
+# A worker that dies ends the run: another one would begin again with what killed it.
+IN_PARALLEL = -n 2 --dist loadfile --max-worker-restart 0
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all test-flink test-spark lint format bench lock protos dist clean
@@ -30,10 +32,10 @@ demo: $(INSTALLED) ## Raw log to answer over gRPC. LOG=path/to/log.csv takes you
 	$(BIN)/adaptiverec demo --output $(DEMO) $(if $(LOG),--log $(LOG)) $(DEMO_OPTIONS)
 
 test: $(INSTALLED) ## The tests, some minutes.
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not flink and not spark"
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not slow and not flink and not spark"
 
 test-all: $(INSTALLED) ## The tests, the slow ones too.
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not flink and not spark"
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not flink and not spark"
 
 test-flink: $(INSTALLED) ## The job on a Flink cluster over loopback. Needs Java 17, Maven.
 	$(BIN)/python -m pytest -m flink tests/pipeline/flink

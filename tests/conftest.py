@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,13 @@ import pytest
 
 # Before TensorFlow is imported anywhere: its notes would bury what a failing test prints.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+# What a test may have for itself, in bytes. One that asks for more fails by that, and says
+# where; without a limit it would take the whole machine along.
+_MOST_MEMORY = 8 << 30
+resource.setrlimit(
+    resource.RLIMIT_DATA, (_MOST_MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1])
+)
 
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
