@@ -14,6 +14,12 @@ import pytest
 # Before TensorFlow is imported anywhere: its notes would bury what a failing test prints.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+# And without AMX, the newest of the instructions that libraries look for: which ones they
+# find decides how they round. With less than this, TensorFlow's half precision ends the
+# process on a processor that has more.
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_FP16")
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_max_isa=AVX2")
+
 # What a test may have for itself, in bytes. One that asks for more fails by that, and says
 # where; without a limit it would take the whole machine along.
 _MOST_MEMORY = 8 << 30
