@@ -121,7 +121,11 @@ def compare_rows(
                 )
                 for name, results in rows.items()
             }
-            for against in (name for name in table.against if name in rows):
+            for place, against in enumerate(table.against):
+                if against not in rows:
+                    continue
+                # A pair of two of them has had its line.
+                before = table.against[: place + 1]
                 comparisons += [
                     {
                         "row": name,
@@ -132,7 +136,7 @@ def compare_rows(
                         **compare(gains[name], gains[against]),
                     }
                     for name in rows
-                    if name != against
+                    if name not in before
                 ]
     return comparisons
 
