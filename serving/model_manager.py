@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -36,9 +34,6 @@ _log = logging.getLogger(__name__)
 _SECONDS_TO_GO = 0.05
 # At whether anybody still waits for a version.
 _SECONDS_BETWEEN_LOOKS = 0.2
-
-# Of the thread that loads: a tenth of the share of one that answers.
-_NICENESS = 10
 
 _Loaded = TypeVar("_Loaded", bound=Closeable)
 
@@ -186,7 +181,6 @@ class ModelManager(Generic[_Loaded]):
 
     def _work(self) -> None:
         """Polls, loads and unloads, one thing after the other."""
-        _yield_to_requests()
         while True:
             with self._changed:
                 if self._stopping.is_set():
@@ -295,13 +289,3 @@ class ModelManager(Generic[_Loaded]):
         with self._changed:
             self._versions.closed(version)
             self._changed.notify_all()
-
-
-def _yield_to_requests() -> None:
-    """Lets the requests' threads go first, while there are fewer cores than work.
-
-    Loading and warming up takes a core for seconds. On Linux a thread has a priority of
-    its own; elsewhere it would be that of the process, which is left as it is.
-    """
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

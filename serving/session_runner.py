@@ -13,6 +13,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 
 from adaptiverec.serving.free_memory import give_memory_back
+from adaptiverec.serving.low_priority import low_priority_thread
 from adaptiverec.serving.status import RequestError, status_code
 
 __all__ = ["SessionRunner"]
@@ -20,6 +21,10 @@ __all__ = ["SessionRunner"]
 # Each set of inputs and outputs has a callable of its own, with a pruned graph. A client
 # that tries all filters of outputs gets no more than these.
 _MAX_CALLABLES = 256
+
+# Where TensorFlow prunes and optimises graphs: seconds for all that a version's warm-up
+# asks for, while the version before it answers.
+_preparing = low_priority_thread("prepare")
 
 
 class SessionRunner:
@@ -104,6 +109,8 @@ class SessionRunner:
                 options.run_options.inter_op_thread_pool = -1
             # The public make_callable() goes through Session.run(), which takes 0.3 ms
             # more a request and checks shapes that the ops check too.
-            call = session._make_callable_from_options(options)
+            call = _preparing.submit(
+                session._make_callable_from_options, options
+            ).result()
             self._callables[key] = call
             return call
