@@ -126,9 +126,10 @@ class Servable:
         session, self.signatures = _observed(
             lambda: load_saved_model(path, tags, config), self._observer.load, path
         )
-        self._runner: Runner = SessionRunner(
+        runner = SessionRunner(
             session, use_caller_thread=not config.inter_op_parallelism_threads
         )
+        self._runner: Runner = runner
         # Of signatures that have been asked for, by name.
         self._prepared: dict[str, PredictSignature] = {}
         self._loop_runner: LoopRunner | None = None
@@ -137,11 +138,12 @@ class Servable:
             # seconds, in which warm-up requests would hold up the batches of the version
             # that still serves.
             if warm_up and has_warmup(path):
-                _observed(
-                    lambda: run_warmup(path, self._answer, warm_up_iterations),
-                    self._observer.warmup,
-                    path,
-                )
+                with runner.preparing_behind_requests():
+                    _observed(
+                        lambda: run_warmup(path, self._answer, warm_up_iterations),
+                        self._observer.warmup,
+                        path,
+                    )
             if wrap_runner is not None:
                 self._runner = wrap_runner(self._runner, self.signatures, path)
                 if isinstance(self._runner, LoopRunner):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -21,10 +23,6 @@ __all__ = ["SessionRunner"]
 # Each set of inputs and outputs has a callable of its own, with a pruned graph. A client
 # that tries all filters of outputs gets no more than these.
 _MAX_CALLABLES = 256
-
-# Where TensorFlow prunes and optimises graphs: seconds for all that a version's warm-up
-# asks for, while the version before it answers.
-_preparing = low_priority_thread("prepare")
 
 
 class SessionRunner:
@@ -46,6 +44,22 @@ class SessionRunner:
         self._use_caller_thread = use_caller_thread
         self._lock = threading.Lock()
         self._callables: dict[tuple[str, ...], Any] = {}
+        self._preparing: Executor | None = None
+
+    @contextmanager
+    def preparing_behind_requests(self) -> Iterator[None]:
+        """While it lasts, what takes TensorFlow long is done at a low priority.
+
+        For the requests of a warm-up, nobody waits; for all others somebody does. The first
+        run of each set of outputs prunes and optimises a graph: seconds for a whole model,
+        while the version before it answers.
+        """
+        with low_priority_thread("prepare") as thread:
+            self._preparing = thread
+            try:
+                yield
+            finally:
+                self._preparing = None
 
     def run(
         self,
@@ -109,8 +123,10 @@ class SessionRunner:
                 options.run_options.inter_op_thread_pool = -1
             # The public make_callable() goes through Session.run(), which takes 0.3 ms
             # more a request and checks shapes that the ops check too.
-            call = _preparing.submit(
-                session._make_callable_from_options, options
-            ).result()
+            make = session._make_callable_from_options
+            if self._preparing is None:
+                call = make(options)
+            else:
+                call = self._preparing.submit(make, options).result()
             self._callables[key] = call
             return call

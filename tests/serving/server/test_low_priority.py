@@ -8,6 +8,7 @@ import sys
 import threading
 
 import pytest
+import tensorflow as tf
 
 from adaptiverec.serving.low_priority import low_priority_thread
 
@@ -44,18 +45,21 @@ def test_a_process_that_yields_as_a_whole_stays_so():
     assert int(done.stdout) == min(priority() + 15, 19)
 
 
-def test_a_version_is_prepared_there(start, publish, tmp_path, monkeypatch):
-    from tensorflow.compat.v1 import Session
-
+def test_a_version_is_warmed_up_there_and_answers_at_once(
+    start, publish, tmp_path, monkeypatch, helpers
+):
     priorities = []
-    make = Session._make_callable_from_options
+    make = tf.compat.v1.Session._make_callable_from_options
 
     def make_and_note(session, options):
         priorities.append(priority())
         return make(session, options)
 
-    monkeypatch.setattr(Session, "_make_callable_from_options", make_and_note)
-    publish(tmp_path / "base", 1)
+    monkeypatch.setattr(
+        tf.compat.v1.Session, "_make_callable_from_options", make_and_note
+    )
+    warm_up = [helpers.warm_up_log(signature="echo", text=["a"])]
+    publish(tmp_path / "base", 1, warm_up=warm_up)
     _, caller = start(tmp_path / "base")
     assert caller.number() == (1, 1.0)
-    assert priorities == [max(priority(), 10)]
+    assert priorities == [max(priority(), 10), priority()]
