@@ -121,11 +121,10 @@ def compare_rows(
                 )
                 for name, results in rows.items()
             }
-            for place, against in enumerate(table.against):
-                if against not in rows:
-                    continue
-                # A pair of two of them has had its line.
-                before = table.against[: place + 1]
+            done = set()
+            for against in (name for name in table.against if name in rows):
+                # A pair of two of these has had its line.
+                done.add(against)
                 comparisons += [
                     {
                         "row": name,
@@ -136,7 +135,7 @@ def compare_rows(
                         **compare(gains[name], gains[against]),
                     }
                     for name in rows
-                    if name not in before
+                    if name not in done
                 ]
     return comparisons
 

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.saved_model.loader_impl import parse_saved_model
 from tensorflow.python.tools import saved_model_cli
 from tensorflow_serving.apis import prediction_log_pb2
 
@@ -81,9 +81,7 @@ def ask(version, load_artefact):
 
 @pytest.fixture(scope="module")
 def meta_graph(version):
-    proto = saved_model_pb2.SavedModel()
-    proto.ParseFromString((version / "saved_model.pb").read_bytes())
-    (graph,) = proto.meta_graphs
+    (graph,) = parse_saved_model(str(version)).meta_graphs
     return graph
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.saved_model.loader_impl import parse_saved_model
 
 from adaptiverec.serving import graph_import
 from adaptiverec.serving.graph_import import can_be_split, import_by_piece
@@ -30,15 +30,13 @@ class Calls(tf.Module):
 
 
 def meta_graph_of(path):
-    model = saved_model_pb2.SavedModel.FromString(
-        (path / "saved_model.pb").read_bytes()
-    )
-    return model.meta_graphs[0]
+    (meta_graph,) = parse_saved_model(str(path)).meta_graphs
+    return meta_graph
 
 
 @pytest.fixture
 def calls(tmp_path):
-    """It, twice: as the default signature and as one whose name is a scope of the other."""
+    """It, under two signatures."""
     module = Calls()
     signatures = {"serving_default": module.outer, "serving": module.outer}
     tf.saved_model.save(module, str(tmp_path / "calls"), signatures=signatures)
