@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Literal
 
 from adaptiverec.pipeline.options import PrepareOptions
+from adaptiverec.pipeline.quiet_import import quiet_import
 
 __all__ = ["prepare"]
 
@@ -203,18 +201,7 @@ def prepare(
         beam_options=beam_options,
     )
     # Only here: Beam takes over a second to import.
-    with _quiet_import():
+    with quiet_import():
         from adaptiverec.pipeline.driver import run_job
 
     return run_job(options)
-
-
-@contextmanager
-def _quiet_import() -> Iterator[None]:
-    """Imports Beam without its warning about cloud clients that are not installed."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(disabled)

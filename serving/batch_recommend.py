@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from adaptiverec.pipeline.quiet_import import quiet_import
+
 __all__ = ["batch_recommend"]
 
 
@@ -86,6 +88,7 @@ def batch_recommend(
         beam_options=beam_options,
     )
     # Only here: Beam and TensorFlow take seconds to import.
-    from adaptiverec.serving.batch_driver import run_batch_job
+    with quiet_import():
+        from adaptiverec.serving.batch_driver import run_batch_job
 
     return run_batch_job(options)

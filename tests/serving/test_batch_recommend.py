@@ -459,6 +459,23 @@ def test_a_killed_run_leaves_nothing_that_looks_whole(
         batch_recommend(**options)
 
 
+def test_what_the_command_says(base_path, prepared_path, tmp_path) -> None:
+    """Nothing of the libraries' own."""
+    paths = {"model": base_path, "data": prepared_path, "output": tmp_path / "out"}
+    flags = [f"--{name}={path}" for name, path in paths.items()]
+    done = subprocess.run(
+        [sys.executable, "-m", "adaptiverec.common", "batch-recommend", *flags],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == ""
+    *progress, last, summary = done.stderr.splitlines()
+    assert all(line.startswith("Recommending: ") for line in progress)
+    assert last == "Recommending: 200/200"
+    assert summary.startswith("Recommended 2,000 items to 200 users, ")
+
+
 # The plan and the frames
 
 
