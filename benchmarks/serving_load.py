@@ -129,7 +129,12 @@ class Server:
     def _serves(self, version: int) -> bool:
         request = get_model_status_pb2.GetModelStatusRequest()
         request.model_spec.name = "default"
-        states = self._models.GetModelStatus(request, timeout=30).model_version_status
+        try:
+            answer = self._models.GetModelStatus(request, timeout=30)
+        except grpc.RpcError:
+            # A server with more to do than it can refuses whatever comes.
+            return False
+        states = answer.model_version_status
         return any(one.version == version and one.state == AVAILABLE for one in states)
 
 

@@ -30,6 +30,8 @@ _HINTS = {
     "and only then?",
     "DEADLINE_EXCEEDED": "A longer timeout, or fewer histories in a request, may help.",
     "RESOURCE_EXHAUSTED": "It has more to do than it takes; ask less at once, or later.",
+    # By gRPC, of calls that the server has not even looked at.
+    "CANCELLED": "It may have more to do than it takes, or be stopping; ask later.",
     "NOT_FOUND": "Name and version must be those of a model that it serves.",
     "FAILED_PRECONDITION": "The model must be one that `adaptiverec export` wrote.",
     "UNIMPLEMENTED": "It must be TensorFlow Serving's gRPC port, not that of REST.",
