@@ -111,6 +111,7 @@ TABLES = {
             Row(
                 "AdaptiveRec us_x, temperature .05", {**_ADAPTIVE, "temperature": 0.05}
             ),
+            Row("AdaptiveRec us_x, low-pass .7", {**_ADAPTIVE, "low_pass_share": 0.7}),
             Row(
                 "InfoNCE us_x, cosine, temperature .05",
                 {**_COSINE, "temperature": 0.05},
@@ -126,8 +127,13 @@ TABLES = {
             Row("SASRec", _SASREC),
             Row("SASRec, batch 256", {**_SASREC, "batch_size": 256}),
             Row("SASRec, low-pass .7", {**_SASREC, "low_pass_share": 0.7}),
+            Row(
+                "SASRec, low-pass .7, batch 256",
+                {**_SASREC, "low_pass_share": 0.7, "batch_size": 256},
+            ),
             Row("SASRec, all positions", {**_SASREC, **_SEQUENCES}),
             Row("DuoRec", _DUOREC),
+            Row("DuoRec, low-pass .7", {**_DUOREC, "low_pass_share": 0.7}),
             Row("AdaptiveRec", _ADAPTIVE),
             Row("AdaptiveRec, batch 256", {**_ADAPTIVE, "batch_size": 256}),
             Row("AdaptiveRec, low-pass .7", {**_ADAPTIVE, "low_pass_share": 0.7}),
