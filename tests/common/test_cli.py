@@ -313,6 +313,22 @@ def test_the_commands_of_the_readme_are_commands(command) -> None:
     parse(*shlex.split(command, comments=True)[1:])
 
 
+def options_of_the_page_on_training() -> list[str]:
+    page = Path(__file__).parents[2] / "docs" / "train.md"
+    # As they stand in its text, with or without a value.
+    return re.findall(r"`(--[^`]+)`", page.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("options", options_of_the_page_on_training())
+def test_the_options_of_the_page_on_training_are_options(options) -> None:
+    names = re.findall(r"--([a-z-]+)", options)
+    known = inspect.signature(train).parameters
+    assert [name for name in names if name.replace("-", "_") not in known] == []
+    if " " in options:
+        parsed = parse("train", "--data=data", "--output=run", *shlex.split(options))
+        assert len(parsed) == 2 + len(names)
+
+
 def test_version(run) -> None:
     assert run("--version") == (0, version("adaptiverec") + "\n", "")
 
