@@ -288,6 +288,25 @@ def _log4j(directory: Path) -> Path:
     return path
 
 
+@pytest.fixture(name="contents")
+def contents_fixture() -> Callable[[Path], dict[str, Any]]:
+    """Gives the files of an output, but for what names the runner."""
+
+    def contents(output: Path) -> dict[str, Any]:
+        files: dict[str, Any] = {
+            str(path.relative_to(output)): path.read_bytes()
+            for path in sorted(output.rglob("*"))
+            if path.is_file()
+        }
+        # Its flags are part of the options, whose hash is in the mark of success.
+        metadata = json.loads(files.pop("metadata.json"))
+        del metadata["configuration"]["beam_options"]
+        del files["_SUCCESS"]
+        return {**files, "metadata": metadata}
+
+    return contents
+
+
 @pytest.fixture(name="wait_until")
 def wait_until_fixture() -> Callable[..., None]:
     return wait_until

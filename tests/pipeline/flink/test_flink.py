@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import random
 import subprocess
 import threading
@@ -17,6 +16,8 @@ from adaptiverec.common import errors
 from adaptiverec.pipeline import prepare
 
 pytestmark = pytest.mark.flink
+
+Contents = Callable[[Path], dict[str, Any]]
 
 COLUMNS = {"user_column": "user", "item_column": "item", "time_column": "time"}
 
@@ -49,21 +50,21 @@ def _turn(row: str) -> str:
     return ",".join([*others, user])
 
 
-def contents(output: Path) -> dict[str, Any]:
-    """All files but what names the runner, whose flags are part of the options."""
-    files: dict[str, Any] = {
-        str(path.relative_to(output)): path.read_bytes()
-        for path in sorted(output.rglob("*"))
-        if path.is_file()
-    }
-    metadata = json.loads(files.pop("metadata.json"))
-    del metadata["configuration"]["beam_options"]
-    for name in ("_SUCCESS", "report.html"):
-        files.pop(name, None)
-    # Which worker sets a row aside, and so in which file, is the runner's choice.
-    rejected = [files.pop(name) for name in list(files) if name.startswith("rejected/")]
-    lines = sorted(line for data in rejected for line in data.splitlines())
-    return {**files, "metadata": metadata, "rejected": lines}
+@pytest.fixture(name="contents")
+def contents_of_prepared(contents: Contents) -> Contents:
+    """Gives the files of a prepared directory, but for what depends on the runner."""
+
+    def contents_of(output: Path) -> dict[str, Any]:
+        files = contents(output)
+        del files["report.html"]
+        # Which worker sets a row aside, and so in which file, is the runner's choice.
+        rejected = [
+            files.pop(name) for name in list(files) if name.startswith("rejected/")
+        ]
+        lines = sorted(line for data in rejected for line in data.splitlines())
+        return {**files, "rejected": lines}
+
+    return contents_of
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,9 @@ def contents(output: Path) -> dict[str, Any]:
         {"split": "leave-one-out", "num_shards": 1, "min_user_interactions": 7},
     ],
 )
-def test_the_same_bytes_as_on_the_local_runner(cluster, dirty_log, tmp_path, options):
+def test_the_same_bytes_as_on_the_local_runner(
+    cluster, contents, dirty_log, tmp_path, options
+):
     prepare(input=dirty_log, output=str(tmp_path / "local"), **COLUMNS, **options)
     prepare(
         input=dirty_log,
@@ -97,7 +100,7 @@ def test_the_same_bytes_as_on_the_local_runner(cluster, dirty_log, tmp_path, opt
         assert b"Starting worker" in (cluster.logs / f"pool-{number}.log").read_bytes()
 
 
-def test_beams_own_name_for_flink(cluster, dirty_log, tmp_path):
+def test_beams_own_name_for_flink(cluster, contents, dirty_log, tmp_path):
     """As a user has it: Beam starts the job server itself."""
     flags = [
         "--runner=FlinkRunner",
@@ -186,7 +189,9 @@ def staged(directory: Path, name: str) -> Callable[[], bool]:
     return lambda: any(directory.glob(f".out.incomplete-*/{name}"))
 
 
-def test_a_task_manager_is_lost_for_good(cluster, dirty_log, tmp_path, wait_until):
+def test_a_task_manager_is_lost_for_good(
+    cluster, contents, dirty_log, tmp_path, wait_until
+):
     options = {"input": dirty_log, "output": str(tmp_path / "out"), **COLUMNS}
     background = Background(**options, beam_options=cluster.beam_options())
     wait_until(staged(tmp_path, "vocabulary.txt"), "the core to be found")
@@ -205,7 +210,9 @@ def test_a_task_manager_is_lost_for_good(cluster, dirty_log, tmp_path, wait_unti
     assert contents(tmp_path / "out") == contents(tmp_path / "local")
 
 
-def test_a_task_manager_is_lost_and_replaced(cluster, dirty_log, tmp_path, wait_until):
+def test_a_task_manager_is_lost_and_replaced(
+    cluster, contents, dirty_log, tmp_path, wait_until
+):
     options = {"input": dirty_log, **COLUMNS, "num_shards": 4}
     prepare(**options, output=str(tmp_path / "local"))
     background = Background(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,22 +12,9 @@ from adaptiverec.serving import batch_recommend
 pytestmark = pytest.mark.flink
 
 
-def contents(output: Path) -> dict[str, Any]:
-    """All files but what names the runner, whose flags are part of the options."""
-    files: dict[str, Any] = {
-        str(path.relative_to(output)): path.read_bytes()
-        for path in sorted(output.rglob("*"))
-        if path.is_file()
-    }
-    metadata = json.loads(files.pop("metadata.json"))
-    del metadata["configuration"]["beam_options"]
-    del files["_SUCCESS"]
-    return {**files, "metadata": metadata}
-
-
 @pytest.mark.parametrize("file_format", ["parquet", "tfrecord"])
 def test_the_same_bytes_as_on_the_local_runner(
-    cluster, base_path, prepared_path, tmp_path, file_format
+    cluster, contents, base_path, prepared_path, tmp_path, file_format
 ):
     for name, beam_options in (("local", ()), ("flink", cluster.beam_options())):
         batch_recommend(
