@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,9 @@ class _Loaded:
             # A SavedModel may need its operations.
             importlib.import_module("scann")
         self.servable = Servable("batch", 0, Path(job.model_path), warm_up=False)
+        # At the latest when the process ends: TensorFlow's sessions must be closed while
+        # its modules are still there.
+        weakref.finalize(self, self.servable.close)
         with FileSystems.open(
             job.vocabulary, compression_type=CompressionTypes.UNCOMPRESSED
         ) as file:

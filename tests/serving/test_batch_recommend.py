@@ -476,6 +476,31 @@ def test_what_the_command_says(base_path, prepared_path, tmp_path) -> None:
     assert summary.startswith("Recommended 2,000 items to 200 users, ")
 
 
+def test_a_script_that_calls_it_ends_quietly(
+    base_path, prepared_path, tmp_path
+) -> None:
+    """The model is loaded in the script's own process, and must be closed there."""
+    script = (
+        "import json, sys\n"
+        "from adaptiverec.serving import batch_recommend\n"
+        "batch_recommend(**json.loads(sys.argv[1]))\n"
+    )
+    options = {
+        "model": str(base_path),
+        "data": str(prepared_path),
+        "output": str(tmp_path / "out"),
+        "num_shards": 1,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script, json.dumps(options)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "Exception" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("Recommended 2,000 items")
+
+
 # The plan and the frames
 
 
