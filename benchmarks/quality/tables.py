@@ -111,7 +111,10 @@ TABLES = {
             Row(
                 "AdaptiveRec us_x, temperature .05", {**_ADAPTIVE, "temperature": 0.05}
             ),
-            Row("AdaptiveRec us_x, low-pass .7", {**_ADAPTIVE, "low_pass_share": 0.7}),
+            Row(
+                "AdaptiveRec us_x, temperature .05, low-pass .7",
+                {**_ADAPTIVE, "temperature": 0.05, "low_pass_share": 0.7},
+            ),
             Row(
                 "InfoNCE us_x, cosine, temperature .05",
                 {**_COSINE, "temperature": 0.05},
@@ -136,7 +139,10 @@ TABLES = {
             Row("DuoRec, low-pass .7", {**_DUOREC, "low_pass_share": 0.7}),
             Row("AdaptiveRec", _ADAPTIVE),
             Row("AdaptiveRec, batch 256", {**_ADAPTIVE, "batch_size": 256}),
-            Row("AdaptiveRec, low-pass .7", {**_ADAPTIVE, "low_pass_share": 0.7}),
+            Row(
+                "AdaptiveRec, temperature .05, low-pass .7",
+                {**_ADAPTIVE, "temperature": 0.05, "low_pass_share": 0.7},
+            ),
             Row("AdaptiveRec, all positions", {**_ADAPTIVE, **_SEQUENCES}),
             Row("AdaptiveRec, soft", {**_ADAPTIVE, "assignment": "soft"}),
             Row("AdaptiveRec, dropout .6", {**_ADAPTIVE, "dropout": 0.6}),
