@@ -35,6 +35,8 @@ from tensorflow_serving.apis import (
 
 HERE = Path(__file__).parent
 BATCHING = """max_batch_size { value: 128 }
+enable_large_batch_splitting { value: true }
+max_execution_batch_size { value: 32 }
 batch_timeout_micros { value: 0 }
 num_batch_threads { value: 1 }
 max_enqueued_batches { value: 64 }
