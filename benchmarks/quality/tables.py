@@ -91,6 +91,10 @@ _DUOREC = {"objective": "info_nce", "views": "us_x"}
 _ADAPTIVE = {"objective": "adaptive", "views": "us_x"}
 # DuoRec but for the similarity: what is left to compare is the threshold.
 _COSINE = {**_DUOREC, "similarity": "cosine"}
+# A temperature at which cosines tell near pairs from far ones.
+_SHARP = {"temperature": 0.05}
+# BSARec's share for Beauty.
+_LOW_PASS = {"low_pass_share": 0.7}
 # Every position is a target, so an epoch is one pass over the users.
 _SEQUENCES = {"instances": "sequences", "batch_size": 128}
 # The authors' settings: batch 1024, dropout .5, Adam 1e-3, patience 10 on NDCG@10.
@@ -108,16 +112,14 @@ TABLES = {
             Row("CL4SRec", _CL4SREC),
             *_modes("DuoRec", "info_nce"),
             *_modes("AdaptiveRec", "adaptive"),
-            Row(
-                "AdaptiveRec us_x, temperature .05", {**_ADAPTIVE, "temperature": 0.05}
-            ),
+            Row("AdaptiveRec us_x, temperature .05", {**_ADAPTIVE, **_SHARP}),
             Row(
                 "AdaptiveRec us_x, temperature .05, low-pass .7",
-                {**_ADAPTIVE, "temperature": 0.05, "low_pass_share": 0.7},
+                {**_ADAPTIVE, **_SHARP, **_LOW_PASS},
             ),
             Row(
                 "InfoNCE us_x, cosine, temperature .05",
-                {**_COSINE, "temperature": 0.05},
+                {**_COSINE, **_SHARP},
             ),
         ),
         against=("SASRec", "DuoRec us_x"),
@@ -129,19 +131,19 @@ TABLES = {
         rows=(
             Row("SASRec", _SASREC),
             Row("SASRec, batch 256", {**_SASREC, "batch_size": 256}),
-            Row("SASRec, low-pass .7", {**_SASREC, "low_pass_share": 0.7}),
+            Row("SASRec, low-pass .7", {**_SASREC, **_LOW_PASS}),
             Row(
                 "SASRec, low-pass .7, batch 256",
-                {**_SASREC, "low_pass_share": 0.7, "batch_size": 256},
+                {**_SASREC, **_LOW_PASS, "batch_size": 256},
             ),
             Row("SASRec, all positions", {**_SASREC, **_SEQUENCES}),
             Row("DuoRec", _DUOREC),
-            Row("DuoRec, low-pass .7", {**_DUOREC, "low_pass_share": 0.7}),
+            Row("DuoRec, low-pass .7", {**_DUOREC, **_LOW_PASS}),
             Row("AdaptiveRec", _ADAPTIVE),
             Row("AdaptiveRec, batch 256", {**_ADAPTIVE, "batch_size": 256}),
             Row(
                 "AdaptiveRec, temperature .05, low-pass .7",
-                {**_ADAPTIVE, "temperature": 0.05, "low_pass_share": 0.7},
+                {**_ADAPTIVE, **_SHARP, **_LOW_PASS},
             ),
             Row("AdaptiveRec, all positions", {**_ADAPTIVE, **_SEQUENCES}),
             Row("AdaptiveRec, soft", {**_ADAPTIVE, "assignment": "soft"}),

@@ -314,7 +314,7 @@ def test_the_commands_of_the_readme_are_commands(command) -> None:
 
 
 def options_of_the_page_on_training() -> list[str]:
-    page = Path(__file__).parents[2] / "docs" / "train.md"
+    page = README.parent / "docs" / "train.md"
     # As they stand in its text, with or without a value.
     return re.findall(r"`(--[^`]+)`", page.read_text("utf-8"))
 
