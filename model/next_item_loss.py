@@ -8,14 +8,17 @@ import tensorflow as tf
 
 __all__ = ["next_item_loss"]
 
+# Of float32, whose smallest number of full precision is 1.2e-38.
+_SMALLEST_SHARE = 1e-37
+
 
 def next_item_loss(representations: Any, item_vectors: Any, targets: Any) -> Any:
     """``-log softmax(f(s) E^T)[target]`` of each sequence, with its gradient in closed form.
 
     With ``p = softmax(f(s) E^T)``, the gradient is ``p E - E[target]`` with respect to
     ``f(s)``, and ``p^T f(s)``, less ``f(s)`` in the row of the target, with respect to E.
-    So the `[batch, num_items]` scores are gone over once to make p, and not again;
-    automatic differentiation does so twice as often.
+    So the `[batch, num_items]` scores are gone over once to make p, in their own place,
+    and not again.
 
     Args:
         representations: f(s), float tensor of shape `[batch, hidden_dim]`.
@@ -30,15 +33,28 @@ def next_item_loss(representations: Any, item_vectors: Any, targets: Any) -> Any
 
     @tf.custom_gradient
     def closed_form(f: tf.Tensor, vectors: tf.Tensor) -> Any:
-        scores = tf.cast(tf.matmul(f, vectors, transpose_b=True), tf.float32)
-        shares = tf.nn.softmax(scores)
-        # The best item's share is e^0 over the sum of e^{score - highest}: never 0, as a
-        # bad target's may come out.
-        log_denominators = tf.reduce_max(scores, axis=1) - tf.math.log(
-            tf.reduce_max(shares, axis=1)
+        # Nothing else reads the scores: the softmax can then take their memory.
+        shares = tf.nn.softmax(
+            tf.cast(tf.matmul(f, vectors, transpose_b=True), tf.float32)
         )
         target_vectors = tf.gather(vectors, rows)
-        target_scores = tf.cast(tf.reduce_sum(f * target_vectors, axis=1), tf.float32)
+        target_shares = tf.gather(shares, rows, batch_dims=1)
+
+        def by_best_items() -> tf.Tensor:
+            # A share that is too small for its logarithm: of the best item, whose share
+            # never is, and what its score is higher.
+            best = tf.argmax(shares, axis=1, output_type=tf.int32)
+            behind = tf.reduce_sum(
+                f * (tf.gather(vectors, best) - target_vectors), axis=1
+            )
+            best_shares = tf.gather(shares, best, batch_dims=1)
+            return tf.cast(behind, tf.float32) - tf.math.log(best_shares)
+
+        losses = tf.cond(
+            tf.reduce_any(target_shares < _SMALLEST_SHARE),
+            by_best_items,
+            lambda: -tf.math.log(target_shares),
+        )
 
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             weights = tf.cast(upstream[:, None], f.dtype)
@@ -49,7 +65,7 @@ def next_item_loss(representations: Any, item_vectors: Any, targets: Any) -> Any
             to_vectors = tf.transpose(tf.matmul(weighted, p, transpose_a=True))
             return to_f, tf.tensor_scatter_nd_sub(to_vectors, rows[:, None], weighted)
 
-        return log_denominators - target_scores, gradient
+        return losses, gradient
 
     return closed_form(
         tf.convert_to_tensor(representations), tf.convert_to_tensor(item_vectors)
