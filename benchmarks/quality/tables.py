@@ -95,6 +95,8 @@ _COSINE = {**_DUOREC, "similarity": "cosine"}
 _SHARP = {"temperature": 0.05}
 # BSARec's share for Beauty.
 _LOW_PASS = {"low_pass_share": 0.7}
+_SMOOTH = {**_SASREC, **_LOW_PASS}
+_ALL = {**_ADAPTIVE, **_SHARP, **_LOW_PASS}
 # Every position is a target, so an epoch is one pass over the users.
 _SEQUENCES = {"instances": "sequences", "batch_size": 128}
 # The authors' settings: batch 1024, dropout .5, Adam 1e-3, patience 10 on NDCG@10.
@@ -113,10 +115,7 @@ TABLES = {
             *_modes("DuoRec", "info_nce"),
             *_modes("AdaptiveRec", "adaptive"),
             Row("AdaptiveRec us_x, temperature .05", {**_ADAPTIVE, **_SHARP}),
-            Row(
-                "AdaptiveRec us_x, temperature .05, low-pass .7",
-                {**_ADAPTIVE, **_SHARP, **_LOW_PASS},
-            ),
+            Row("AdaptiveRec us_x, temperature .05, low-pass .7", _ALL),
             Row(
                 "InfoNCE us_x, cosine, temperature .05",
                 {**_COSINE, **_SHARP},
@@ -130,27 +129,43 @@ TABLES = {
         options={**_POSTER, "exclude_seen": True, "epochs": 200, "patience": 20},
         rows=(
             Row("SASRec", _SASREC),
-            Row("SASRec, batch 256", {**_SASREC, "batch_size": 256}),
-            Row("SASRec, low-pass .7", {**_SASREC, **_LOW_PASS}),
+            Row("SASRec, low-pass .7", _SMOOTH),
+            # The encoder and its training, one change each.
+            Row("SASRec, low-pass .7, batch 256", {**_SMOOTH, "batch_size": 256}),
+            Row("SASRec, low-pass .7, all positions", {**_SMOOTH, **_SEQUENCES}),
+            Row("SASRec, low-pass .7, 1 head", {**_SMOOTH, "num_heads": 1}),
+            Row("SASRec, low-pass .7, 128 dimensions", {**_SMOOTH, "hidden_dim": 128}),
+            Row("SASRec, low-pass .7, dropout .6", {**_SMOOTH, "dropout": 0.6}),
+            Row("SASRec, low-pass .7, pre-norm", {**_SMOOTH, "pre_norm": True}),
             Row(
-                "SASRec, low-pass .7, batch 256",
-                {**_SASREC, **_LOW_PASS, "batch_size": 256},
+                "SASRec, low-pass .7, weight decay .01",
+                {**_SMOOTH, "weight_decay": 0.01},
             ),
-            Row("SASRec, all positions", {**_SASREC, **_SEQUENCES}),
-            Row("DuoRec", _DUOREC),
+            Row(
+                "SASRec, low-pass .7, warm-up and cosine",
+                {**_SMOOTH, "schedule": "cosine", "warmup_epochs": 5, "epochs": 60},
+            ),
+            Row(
+                "SASRec, low-pass .7, sampled softmax",
+                {**_SMOOTH, "next_item": "sampled_softmax"},
+            ),
+            Row("SASRec, low-pass .7, gBCE", {**_SMOOTH, "next_item": "gbce"}),
+            # The objective, one change each.
             Row("DuoRec, low-pass .7", {**_DUOREC, **_LOW_PASS}),
-            Row("AdaptiveRec", _ADAPTIVE),
-            Row("AdaptiveRec, batch 256", {**_ADAPTIVE, "batch_size": 256}),
-            Row(
-                "AdaptiveRec, temperature .05, low-pass .7",
-                {**_ADAPTIVE, **_SHARP, **_LOW_PASS},
+            Row("AdaptiveRec, temperature .05, low-pass .7", _ALL),
+            *(
+                Row(
+                    f"AdaptiveRec, temperature .05, low-pass .7, {name}",
+                    {**_ALL, option: value},
+                )
+                for name, option, value in (
+                    ("soft", "assignment", "soft"),
+                    ("weights inside", "pair_weights", "inside"),
+                    ("denominator over all", "denominator", "all"),
+                    ("mean", "threshold_target", "mean"),
+                    ("median", "threshold_target", "median"),
+                )
             ),
-            Row("AdaptiveRec, all positions", {**_ADAPTIVE, **_SEQUENCES}),
-            Row("AdaptiveRec, soft", {**_ADAPTIVE, "assignment": "soft"}),
-            Row("AdaptiveRec, dropout .6", {**_ADAPTIVE, "dropout": 0.6}),
-            Row("AdaptiveRec, weight decay .01", {**_ADAPTIVE, "weight_decay": 0.01}),
-            Row("AdaptiveRec, pre-norm", {**_ADAPTIVE, "pre_norm": True}),
-            Row("AdaptiveRec, 128 dimensions", {**_ADAPTIVE, "hidden_dim": 128}),
         ),
         against=("SASRec",),
     ),
