@@ -89,6 +89,7 @@ class AdaptiveRec(keras.Model):
         threshold_target: What the thresholds are held to: the previous epoch's
             `"quantile"`, `"median"` or `"mean"` of in-batch similarities.
         threshold_quantile: Which quantile.
+        threshold_start: What the thresholds are before they are trained.
         pair_weights: See :func:`~.adaptive_contrastive_loss`, as the next three.
         denominator: `"negatives"` or `"all"`.
         assignment: `"hard"` or `"soft"`.
@@ -125,6 +126,7 @@ class AdaptiveRec(keras.Model):
         threshold_weight: float = 0.1,
         threshold_target: str = "quantile",
         threshold_quantile: float = 0.9,
+        threshold_start: float = 0.0,
         pair_weights: str = "outside",
         denominator: str = "negatives",
         assignment: str = "hard",
@@ -182,6 +184,7 @@ class AdaptiveRec(keras.Model):
                 threshold_weight=threshold_weight,
                 threshold_target=threshold_target,
                 threshold_quantile=threshold_quantile,
+                threshold_start=threshold_start,
                 pair_weights=pair_weights,
                 denominator=denominator,
                 assignment=assignment,

@@ -51,6 +51,7 @@ class ContrastiveObjective(keras.layers.Layer):
         threshold_weight: Of ``L_reg``.
         threshold_target: See :class:`~.threshold_regularizer.ThresholdRegularizer`.
         threshold_quantile: Likewise.
+        threshold_start: See :class:`~.adaptive_threshold.AdaptiveThreshold`.
         pair_weights: See :func:`~.adaptive_contrastive_loss.adaptive_contrastive_loss`.
         denominator: Likewise.
         assignment: Likewise.
@@ -69,6 +70,7 @@ class ContrastiveObjective(keras.layers.Layer):
         threshold_weight: float = 0.1,
         threshold_target: str = "quantile",
         threshold_quantile: float = 0.9,
+        threshold_start: float = 0.0,
         pair_weights: str = "outside",
         denominator: str = "negatives",
         assignment: str = "hard",
@@ -97,7 +99,7 @@ class ContrastiveObjective(keras.layers.Layer):
         self.assignment_temperature = assignment_temperature
         observed = ["contrastive_loss", "alignment", "uniformity"]
         if self.adaptive:
-            self.threshold = AdaptiveThreshold(name="threshold")
+            self.threshold = AdaptiveThreshold(start=threshold_start, name="threshold")
             self.regularizer = ThresholdRegularizer(
                 target=threshold_target, quantile=threshold_quantile, name="regularizer"
             )

@@ -43,6 +43,7 @@ def train(
     threshold_weight: float = 0.1,
     threshold_target: Literal["quantile", "median", "mean"] = "quantile",
     threshold_quantile: float = 0.9,
+    threshold_start: float = 0.0,
     pair_weights: Literal["outside", "inside"] = "outside",
     denominator: Literal["negatives", "all"] = "negatives",
     assignment: Literal["hard", "soft"] = "hard",
@@ -104,6 +105,8 @@ def train(
         threshold_target: What thresholds are held to: this statistic of the in-batch
             similarities of the previous epoch.
         threshold_quantile: Which quantile.
+        threshold_start: What thresholds are before they are trained; at 0 they take every
+            second pair for a positive, at 1 none.
         pair_weights: Weights of positives outside or inside the logarithm.
         denominator: Sums over the negatives or over all pairs.
         assignment: Hard or soft membership of the positives.

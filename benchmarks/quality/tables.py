@@ -93,10 +93,12 @@ _ADAPTIVE = {"objective": "adaptive", "views": "us_x"}
 _COSINE = {**_DUOREC, "similarity": "cosine"}
 # A temperature at which cosines tell near pairs from far ones.
 _SHARP = {"temperature": 0.05}
+# Thresholds that begin above every pair, and come down to their quantile.
+_FROM_ABOVE = {"threshold_start": 1.0}
 # BSARec's share for Beauty.
 _LOW_PASS = {"low_pass_share": 0.7}
 _SMOOTH = {**_SASREC, **_LOW_PASS}
-_ALL = {**_ADAPTIVE, **_SHARP, **_LOW_PASS}
+_ALL = {**_ADAPTIVE, **_SHARP, **_FROM_ABOVE, **_LOW_PASS}
 # Every position is a target, so an epoch is one pass over the users.
 _SEQUENCES = {"instances": "sequences", "batch_size": 128}
 # The authors' settings: batch 1024, dropout .5, Adam 1e-3, patience 10 on NDCG@10.
@@ -115,7 +117,11 @@ TABLES = {
             *_modes("DuoRec", "info_nce"),
             *_modes("AdaptiveRec", "adaptive"),
             Row("AdaptiveRec us_x, temperature .05", {**_ADAPTIVE, **_SHARP}),
-            Row("AdaptiveRec us_x, temperature .05, low-pass .7", _ALL),
+            Row(
+                "AdaptiveRec us_x, temperature .05, start 1",
+                {**_ADAPTIVE, **_SHARP, **_FROM_ABOVE},
+            ),
+            Row("AdaptiveRec us_x, temperature .05, start 1, low-pass .7", _ALL),
             Row(
                 "InfoNCE us_x, cosine, temperature .05",
                 {**_COSINE, **_SHARP},
@@ -152,13 +158,14 @@ TABLES = {
             Row("SASRec, low-pass .7, gBCE", {**_SMOOTH, "next_item": "gbce"}),
             # The objective, one change each.
             Row("DuoRec, low-pass .7", {**_DUOREC, **_LOW_PASS}),
-            Row("AdaptiveRec, temperature .05, low-pass .7", _ALL),
+            Row("AdaptiveRec, temperature .05, start 1, low-pass .7", _ALL),
             *(
                 Row(
-                    f"AdaptiveRec, temperature .05, low-pass .7, {name}",
+                    f"AdaptiveRec, temperature .05, start 1, low-pass .7, {name}",
                     {**_ALL, option: value},
                 )
                 for name, option, value in (
+                    ("quantile .99", "threshold_quantile", 0.99),
                     ("soft", "assignment", "soft"),
                     ("weights inside", "pair_weights", "inside"),
                     ("denominator over all", "denominator", "all"),
