@@ -188,7 +188,15 @@ TABLES = {
             "epochs": 200,
             "patience": 20,
         },
-        rows=(Row("SASRec", _SASREC), Row("AdaptiveRec us_x", _ADAPTIVE)),
+        rows=(
+            Row("SASRec", _SASREC),
+            Row("AdaptiveRec us_x", _ADAPTIVE),
+            Row(
+                "AdaptiveRec us_x, temperature .05, start 1",
+                {**_ADAPTIVE, **_SHARP, **_FROM_ABOVE},
+            ),
+            Row("SASRec, low-pass .3", {**_SASREC, "low_pass_share": 0.3}),
+        ),
         against=("SASRec",),
     ),
     "ml-1m-poster": Table(
