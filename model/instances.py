@@ -3,8 +3,8 @@
 Every prefix of a user's training part is a training instance: its items are the history
 and the item after it the target. None of them is ever stored: an instance is the
 position of its target in the flat array of :class:`~.prepared_data.Sequences`, and a
-batch is gathered from there. Or each user is a single instance, the longest prefix, with a
-target at each of its positions.
+batch is gathered from there. Or there is a target at each position of an instance, and a
+user is as many instances as it takes for each item to be one target.
 """
 
 from __future__ import annotations
@@ -71,9 +71,20 @@ class Instances:
             starts=np.repeat(user_starts, counts),
         )
 
-    def longest(self) -> np.ndarray:
-        """Each user's last instance, whose history is the longest, int64 `[users]`."""
-        return np.flatnonzero(np.append(np.diff(self.starts) != 0, len(self) > 0))
+    def covering(self, max_length: int) -> np.ndarray:
+        """Those among whose positions each target is once, int64 `[num_windows]`.
+
+        A user's last instance, whose last `max_length` items are followed by as many
+        targets; the one whose target is before the first of these; and so on.
+
+        Args:
+            max_length: The last so many items of a history are its positions.
+        """
+        last = np.flatnonzero(np.append(np.diff(self.starts) != 0, len(self) > 0))
+        counts = -(-np.diff(last, prepend=-1) // max_length)
+        # 0, 1, … within each user's run of windows.
+        before = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return np.repeat(last, counts) - before * max_length
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -96,8 +107,10 @@ def training_dataset(
         max_length: The last so many items of a history are its input.
         batch_size: Instances a batch; the last batch of an epoch may be smaller.
         instances: `"prefixes"`: every prefix of a training part is an instance, whose
-            target is the item after it. `"sequences"`: each user is one, and the target
-            of each position is the item after it (Kang & McAuley 2018, section III.E).
+            target is the item after it. `"sequences"`: the target of each position is
+            the item after it (Kang & McAuley 2018, section III.E), and a user is one
+            instance, or, with more items than `max_length`, several, one after the
+            other, so that each item is still a target.
         same_target: Whether to give, for each instance, another prefix with the same
             target item (that of the last position), drawn afresh each epoch; itself
             where there is none.
@@ -124,8 +137,10 @@ def training_dataset(
         )
     gather = _Gather(sequences, prefixes, max_length)
     draw = _SameTarget(sequences.items[prefixes.targets]) if same_target else None
-    longest = None if instances == "prefixes" else tf.constant(prefixes.longest())
-    num_instances = len(prefixes) if longest is None else len(longest)
+    windows = None
+    if instances == "sequences":
+        windows = tf.constant(prefixes.covering(max_length))
+    num_instances = len(prefixes) if windows is None else len(windows)
     num_batches = -(-num_instances // batch_size)
     # Counts on with every iteration; Keras iterates a dataset once an epoch.
     next_epoch = tf.Variable(initial_epoch, dtype=tf.int64, trainable=False)
@@ -139,10 +154,10 @@ def training_dataset(
 
         def batch(step: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
             rows = order[step * batch_size : (step + 1) * batch_size]
-            if longest is not None:
-                rows = tf.gather(longest, rows)
+            if windows is not None:
+                rows = tf.gather(windows, rows)
             item_ids, targets = gather(rows)
-            if longest is not None:
+            if windows is not None:
                 targets = gather.following_items(rows)
             inputs = {"item_ids": item_ids}
             if draw is not None:

@@ -29,16 +29,24 @@ class ShardCounts(NamedTuple):
     """What was found in the shards of a prepared directory.
 
     Attributes:
-        trained_users: Users with at least one training instance.
+        users_by_instances: How many users have how many training instances; those with
+            none are left out.
         train: Training instances: items with something of the same user before them.
         validation: Validation targets, likewise.
         test: Test targets, likewise.
     """
 
-    trained_users: int
+    users_by_instances: dict[int, int]
     train: int
     validation: int
     test: int
+
+    def windows(self, max_length: int) -> int:
+        """How many instances have each training target once, see `Instances.covering`."""
+        return sum(
+            num_users * -(-num_instances // max_length)
+            for num_instances, num_users in self.users_by_instances.items()
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +116,8 @@ class PreparedData:
             ContractError: A shard is damaged, which is named, or they do not hold what
                 the metadata says.
         """
-        total = np.zeros(len(ShardCounts._fields), np.int64)
+        users_by_instances: collections.Counter[int] = collections.Counter()
+        totals = np.zeros(3, np.int64)
         for block in self.blocks():
             # The first item of a user has nothing before it.
             second = block.starts[:-1] + 1
@@ -118,8 +127,10 @@ class PreparedData:
                 (np.maximum(second, block.validation_ends), block.starts[1:]),
             )
             lengths = [np.maximum(end - first, 0) for first, end in targets]
-            total += [(lengths[0] > 0).sum(), *(length.sum() for length in lengths)]
-        return ShardCounts(*total.tolist())
+            users_by_instances.update(lengths[0].tolist())
+            totals += [length.sum() for length in lengths]
+        del users_by_instances[0]
+        return ShardCounts(dict(users_by_instances), *totals.tolist())
 
     def sequences(self) -> Sequences:
         """Reads all sequences into memory.

@@ -30,7 +30,7 @@ def training_batches(
     *,
     max_length: int,
     batch_size: int,
-    longest_only: bool,
+    all_positions: bool,
     same_target: bool,
     capacity: int,
     generator: np.random.Generator,
@@ -41,7 +41,7 @@ def training_batches(
         prepared: The prepared directory.
         max_length: The last so many items of a history are its input.
         batch_size: Instances a batch.
-        longest_only: Whether each user is one instance, with a target at each position.
+        all_positions: Whether instances have a target at each position.
         same_target: Whether partners are wanted.
         capacity: Instances that are held to be shuffled, at least a batch.
         generator: Of all order and draws.
@@ -61,17 +61,17 @@ def training_batches(
             if last is not None:
                 inputs["same_target_item_ids"] = last.partners(drawn).histories
                 last.remember(instances)
-            yield inputs, instances.following if longest_only else instances.targets
+            yield inputs, instances.following if all_positions else instances.targets
 
     for block in _shuffled_blocks(prepared, generator):
         instances = Instances.of(block, "train")
         rows = np.arange(len(instances))
-        if longest_only:
-            longest = instances.longest()
+        if all_positions:
+            covering = instances.covering(max_length)
             if last is not None:
-                shorter = np.delete(rows, longest)
-                last.remember(_prefixes(block, instances, shorter, max_length))
-            rows = longest
+                between = np.delete(rows, covering)
+                last.remember(_prefixes(block, instances, between, max_length))
+            rows = covering
         while len(rows):
             # Only when something waits: the last ones are all drawn at once.
             if not buffer.room:

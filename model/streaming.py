@@ -62,8 +62,8 @@ def streaming_training_dataset(
     the last one that has left the buffer in this epoch; and where there is none either,
     the instance itself. So an item that is rare among `shuffle_buffer` instances has one
     partner for some time, and its first instance of an epoch none. With `"sequences"` the
-    buffer holds users' longest prefixes alone, so their shorter ones are remembered, too,
-    as they are read.
+    buffer holds a user's windows alone, so the prefixes between are remembered, too, as
+    they are read.
 
     **Memory.** `4 * (max_length + 2)` bytes for each instance of the buffer, and as much
     for each item of the catalogue with `same_target`; some more for what is being read.
@@ -106,8 +106,8 @@ def streaming_training_dataset(
             "Training needs at least one user with two interactions in the training "
             f"part. Received: {prepared.metadata['num_users']} users, none of them so"
         )
-    longest_only = instances == "sequences"
-    num_instances = counts.trained_users if longest_only else counts.train
+    all_positions = instances == "sequences"
+    num_instances = counts.windows(max_length) if all_positions else counts.train
     # More than there are instances are never held.
     capacity = max(min(shuffle_buffer, num_instances), batch_size)
     next_epoch = itertools.count(initial_epoch)
@@ -119,7 +119,7 @@ def streaming_training_dataset(
             prepared,
             max_length=max_length,
             batch_size=batch_size,
-            longest_only=longest_only,
+            all_positions=all_positions,
             same_target=same_target,
             capacity=capacity,
             generator=np.random.default_rng(entropy),
@@ -129,7 +129,7 @@ def streaming_training_dataset(
     inputs = {"item_ids": history}
     if same_target:
         inputs["same_target_item_ids"] = history
-    targets = history if longest_only else tf.TensorSpec([None], tf.int32)
+    targets = history if all_positions else tf.TensorSpec([None], tf.int32)
     return _dataset(epoch_batches, (inputs, targets), -(-num_instances // batch_size))
 
 

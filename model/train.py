@@ -65,8 +65,9 @@ def train(
             depends on it, not speed alone.
         max_length: The last so many items of a history are seen.
         instances: prefixes: each prefix of a user's training part is an instance, whose
-            target is the item after it. sequences: each user is one, with a target at
-            every position; an epoch is sooner done, and batches want to be smaller.
+            target is the item after it. sequences: each user is one, or several where
+            they have more items than max_length, with a target at every position; an
+            epoch is sooner done, and batches want to be smaller.
         stream: Read the sequences from their files in every epoch instead of holding them
             in memory, for logs that do not fit. The order is less random then, and
             sequences of the same target are drawn from fewer.

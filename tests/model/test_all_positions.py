@@ -1,13 +1,15 @@
 """A target at every position: the same loss as that of all prefixes, sooner."""
 
+import hypothesis
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import strategies as st
 
 from adaptiverec.common.errors import InvalidValueError
 from adaptiverec.model.adaptive_rec import AdaptiveRec
-from adaptiverec.model.instances import training_dataset
+from adaptiverec.model.instances import Instances, training_dataset
 from adaptiverec.model.prepared_data import Sequences
 
 SMALL = {"max_length": 6, "hidden_dim": 8, "inner_dim": 8, "dropout": 0.0}
@@ -30,11 +32,53 @@ def rows_of(**options) -> list[tuple[list[int], list[int]]]:
     return sorted(rows)
 
 
-def test_each_user_is_one_instance_with_a_target_at_each_position() -> None:
+def test_every_position_has_a_target_and_every_target_a_position() -> None:
     expected = [([1, 2], [2, 7]), ([5, 6, 7], [6, 7, 8])]
     assert rows_of(max_length=6) == expected
     assert rows_of(max_length=6, batch_size=1) == expected
-    assert rows_of(max_length=2) == [([1, 2], [2, 7]), ([6, 7], [7, 8])]
+    # The first user has three targets, too many for two positions.
+    windows = [([1, 2], [2, 7]), ([5], [6]), ([6, 7], [7, 8])]
+    assert rows_of(max_length=2) == rows_of(max_length=2, batch_size=1) == windows
+    ones = [([1], [2]), ([2], [7]), ([5], [6]), ([6], [7]), ([7], [8])]
+    assert rows_of(max_length=1) == ones
+
+
+@hypothesis.settings(max_examples=25, deadline=None)
+@hypothesis.given(
+    st.lists(st.tuples(st.integers(1, 30), st.integers(0, 30)), min_size=1, max_size=6),
+    st.integers(1, 12),
+)
+def test_however_long_the_users_each_target_is_one_position(users, max_length) -> None:
+    lengths = np.array([length for length, _ in users])
+    ends = np.cumsum(lengths)
+    starts = ends - lengths
+    trained = starts + np.minimum(lengths, [trained for _, trained in users])
+    # The item at each place is the number of the place: the one after it is the next.
+    sequences = Sequences(
+        items=np.arange(1, ends[-1] + 1, dtype=np.int32),
+        starts=np.append(starts, ends[-1]),
+        train_ends=trained,
+        validation_ends=ends,
+    )
+    instances = Instances.of(sequences, "train")
+    rows = instances.covering(max_length)
+    begins = np.maximum(instances.starts[rows], instances.targets[rows] - max_length)
+    found = [
+        place
+        for begin, end in zip(begins, instances.targets[rows], strict=True)
+        for place in range(begin + 1, end + 1)
+    ]
+    assert sorted(found) == instances.targets.tolist()
+    if not len(rows):
+        return
+    data = training_dataset(sequences, instances="sequences", max_length=max_length)
+    assert sum(len(targets) for _, targets in data) == len(rows)
+    for inputs, targets in data:
+        inside = targets.numpy() != 0
+        np.testing.assert_array_equal(inside, inputs["item_ids"].numpy() != 0)
+        np.testing.assert_array_equal(
+            targets.numpy()[inside], inputs["item_ids"].numpy()[inside] + 1
+        )
 
 
 def test_the_sequence_of_the_same_target_is_that_of_the_last_position() -> None:
