@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from adaptiverec.model.instances import Instances
-from adaptiverec.model.sequences import Sequences, SequenceSource
+from adaptiverec.model.sequences import Sequences, SequenceSource, places_within
 
 __all__ = ["LastItemFollowers", "Popularity", "Recommender"]
 
@@ -84,10 +84,7 @@ class LastItemFollowers:
         starts, ends = self._starts[last_items], self._starts[last_items + 1]
         lengths = ends - starts
         rows = np.repeat(np.arange(len(last_items)), lengths)
-        within = np.arange(lengths.sum()) - np.repeat(
-            np.cumsum(lengths) - lengths, lengths
-        )
-        positions = starts[rows] + within
+        positions = starts[rows] + places_within(lengths)
         scores[rows, self._followers[positions]] += self._counts[positions]
         return scores
 

@@ -17,6 +17,7 @@ import tensorflow as tf
 from adaptiverec.common.checks import check_at_least, check_choice
 from adaptiverec.common.errors import InvalidValueError
 from adaptiverec.model.prepared_data import Sequences
+from adaptiverec.model.sequences import places_within
 
 __all__ = [
     "INSTANCES",
@@ -63,11 +64,8 @@ class Instances:
         }[part]
         first = np.maximum(first, user_starts + 1)
         counts = np.maximum(end - first, 0)
-        total = counts.sum()
-        # 0, 1, … within each user's run of targets.
-        within = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
         return cls(
-            targets=np.repeat(first, counts) + within,
+            targets=np.repeat(first, counts) + places_within(counts),
             starts=np.repeat(user_starts, counts),
         )
 
@@ -82,9 +80,7 @@ class Instances:
         """
         last = np.flatnonzero(np.append(np.diff(self.starts) != 0, len(self) > 0))
         counts = -(-np.diff(last, prepend=-1) // max_length)
-        # 0, 1, … within each user's run of windows.
-        before = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        return np.repeat(last, counts) - before * max_length
+        return np.repeat(last, counts) - places_within(counts) * max_length
 
     def __len__(self) -> int:
         return len(self.targets)

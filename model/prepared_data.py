@@ -31,15 +31,18 @@ class ShardCounts(NamedTuple):
     Attributes:
         users_by_instances: How many users have how many training instances; those with
             none are left out.
-        train: Training instances: items with something of the same user before them.
-        validation: Validation targets, likewise.
+        validation: Validation targets with something of the same user before them.
         test: Test targets, likewise.
     """
 
     users_by_instances: dict[int, int]
-    train: int
     validation: int
     test: int
+
+    @property
+    def train(self) -> int:
+        """Training instances: items with something of the same user before them."""
+        return self.windows(1)
 
     def windows(self, max_length: int) -> int:
         """How many instances have each training target once, see `Instances.covering`."""
@@ -117,7 +120,7 @@ class PreparedData:
                 the metadata says.
         """
         users_by_instances: collections.Counter[int] = collections.Counter()
-        totals = np.zeros(3, np.int64)
+        totals = np.zeros(2, np.int64)
         for block in self.blocks():
             # The first item of a user has nothing before it.
             second = block.starts[:-1] + 1
@@ -126,9 +129,9 @@ class PreparedData:
                 (np.maximum(second, block.train_ends), block.validation_ends),
                 (np.maximum(second, block.validation_ends), block.starts[1:]),
             )
-            lengths = [np.maximum(end - first, 0) for first, end in targets]
-            users_by_instances.update(lengths[0].tolist())
-            totals += [length.sum() for length in lengths]
+            train, *others = [np.maximum(end - first, 0) for first, end in targets]
+            users_by_instances.update(train.tolist())
+            totals += [lengths.sum() for lengths in others]
         del users_by_instances[0]
         return ShardCounts(dict(users_by_instances), *totals.tolist())
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-__all__ = ["SequenceSource", "Sequences", "windows"]
+__all__ = ["SequenceSource", "Sequences", "places_within", "windows"]
 
 
 class SequenceSource(Protocol):
@@ -97,6 +97,18 @@ class Sequences:
             self.train_ends[users] + moved,
             self.validation_ends[users] + moved,
         )
+
+
+def places_within(counts: np.ndarray) -> np.ndarray:
+    """0, 1, … within each of the runs that follow one another in a flat array.
+
+    Args:
+        counts: Length of each run, int `[runs]`.
+
+    Returns:
+        Int `[sum of the counts]`.
+    """
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 def windows(

@@ -85,6 +85,15 @@ def _modes(system: str, objective: str) -> tuple[Row, ...]:
     )
 
 
+def _with_changes(row: Row, changes: dict[str, dict[str, Any]]) -> tuple[Row, ...]:
+    """The row, and one for each change of it, by what the change is called."""
+    changed = (
+        Row(f"{row.name}, {name}", {**row.options, **options})
+        for name, options in changes.items()
+    )
+    return (row, *changed)
+
+
 _SASREC: dict[str, Any] = {"objective": "none"}
 _CL4SREC = {"objective": "info_nce", "views": "augment"}
 _DUOREC = {"objective": "info_nce", "views": "us_x"}
@@ -94,11 +103,11 @@ _COSINE = {**_DUOREC, "similarity": "cosine"}
 # A temperature at which cosines tell near pairs from far ones.
 _SHARP = {"temperature": 0.05}
 # Thresholds that begin above every pair, and come down to their quantile.
-_FROM_ABOVE = {"threshold_start": 1.0}
+_FROM_ABOVE = {**_ADAPTIVE, **_SHARP, "threshold_start": 1.0}
 # BSARec's share for Beauty.
 _LOW_PASS = {"low_pass_share": 0.7}
 _SMOOTH = {**_SASREC, **_LOW_PASS}
-_ALL = {**_ADAPTIVE, **_SHARP, **_FROM_ABOVE, **_LOW_PASS}
+_ALL = {**_FROM_ABOVE, **_LOW_PASS}
 # Every position is a target, so an epoch is one pass over the users.
 _SEQUENCES = {"instances": "sequences", "batch_size": 128}
 # The authors' settings: batch 1024, dropout .5, Adam 1e-3, patience 10 on NDCG@10.
@@ -117,10 +126,7 @@ TABLES = {
             *_modes("DuoRec", "info_nce"),
             *_modes("AdaptiveRec", "adaptive"),
             Row("AdaptiveRec us_x, temperature .05", {**_ADAPTIVE, **_SHARP}),
-            Row(
-                "AdaptiveRec us_x, temperature .05, start 1",
-                {**_ADAPTIVE, **_SHARP, **_FROM_ABOVE},
-            ),
+            Row("AdaptiveRec us_x, temperature .05, start 1", _FROM_ABOVE),
             Row("AdaptiveRec us_x, temperature .05, start 1, low-pass .7", _ALL),
             Row(
                 "InfoNCE us_x, cosine, temperature .05",
@@ -135,43 +141,38 @@ TABLES = {
         options={**_POSTER, "exclude_seen": True, "epochs": 200, "patience": 20},
         rows=(
             Row("SASRec", _SASREC),
-            Row("SASRec, low-pass .7", _SMOOTH),
             # The encoder and its training, one change each.
-            Row("SASRec, low-pass .7, batch 256", {**_SMOOTH, "batch_size": 256}),
-            Row("SASRec, low-pass .7, all positions", {**_SMOOTH, **_SEQUENCES}),
-            Row("SASRec, low-pass .7, 1 head", {**_SMOOTH, "num_heads": 1}),
-            Row("SASRec, low-pass .7, 128 dimensions", {**_SMOOTH, "hidden_dim": 128}),
-            Row("SASRec, low-pass .7, dropout .6", {**_SMOOTH, "dropout": 0.6}),
-            Row("SASRec, low-pass .7, pre-norm", {**_SMOOTH, "pre_norm": True}),
-            Row(
-                "SASRec, low-pass .7, weight decay .01",
-                {**_SMOOTH, "weight_decay": 0.01},
+            *_with_changes(
+                Row("SASRec, low-pass .7", _SMOOTH),
+                {
+                    "batch 256": {"batch_size": 256},
+                    "all positions": _SEQUENCES,
+                    "1 head": {"num_heads": 1},
+                    "128 dimensions": {"hidden_dim": 128},
+                    "dropout .6": {"dropout": 0.6},
+                    "pre-norm": {"pre_norm": True},
+                    "weight decay .01": {"weight_decay": 0.01},
+                    "warm-up and cosine": {
+                        "schedule": "cosine",
+                        "warmup_epochs": 5,
+                        "epochs": 60,
+                    },
+                    "sampled softmax": {"next_item": "sampled_softmax"},
+                    "gBCE": {"next_item": "gbce"},
+                },
             ),
-            Row(
-                "SASRec, low-pass .7, warm-up and cosine",
-                {**_SMOOTH, "schedule": "cosine", "warmup_epochs": 5, "epochs": 60},
-            ),
-            Row(
-                "SASRec, low-pass .7, sampled softmax",
-                {**_SMOOTH, "next_item": "sampled_softmax"},
-            ),
-            Row("SASRec, low-pass .7, gBCE", {**_SMOOTH, "next_item": "gbce"}),
             # The objective, one change each.
             Row("DuoRec, low-pass .7", {**_DUOREC, **_LOW_PASS}),
-            Row("AdaptiveRec, temperature .05, start 1, low-pass .7", _ALL),
-            *(
-                Row(
-                    f"AdaptiveRec, temperature .05, start 1, low-pass .7, {name}",
-                    {**_ALL, option: value},
-                )
-                for name, option, value in (
-                    ("quantile .99", "threshold_quantile", 0.99),
-                    ("soft", "assignment", "soft"),
-                    ("weights inside", "pair_weights", "inside"),
-                    ("denominator over all", "denominator", "all"),
-                    ("mean", "threshold_target", "mean"),
-                    ("median", "threshold_target", "median"),
-                )
+            *_with_changes(
+                Row("AdaptiveRec, temperature .05, start 1, low-pass .7", _ALL),
+                {
+                    "quantile .99": {"threshold_quantile": 0.99},
+                    "soft": {"assignment": "soft"},
+                    "weights inside": {"pair_weights": "inside"},
+                    "denominator over all": {"denominator": "all"},
+                    "mean": {"threshold_target": "mean"},
+                    "median": {"threshold_target": "median"},
+                },
             ),
         ),
         against=("SASRec",),
@@ -191,10 +192,7 @@ TABLES = {
         rows=(
             Row("SASRec", _SASREC),
             Row("AdaptiveRec us_x", _ADAPTIVE),
-            Row(
-                "AdaptiveRec us_x, temperature .05, start 1",
-                {**_ADAPTIVE, **_SHARP, **_FROM_ABOVE},
-            ),
+            Row("AdaptiveRec us_x, temperature .05, start 1", _FROM_ABOVE),
             Row("SASRec, low-pass .3", {**_SASREC, "low_pass_share": 0.3}),
         ),
         against=("SASRec",),

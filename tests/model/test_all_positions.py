@@ -1,5 +1,7 @@
 """A target at every position: the same loss as that of all prefixes, sooner."""
 
+import itertools
+
 import hypothesis
 import keras
 import numpy as np
@@ -48,17 +50,16 @@ def test_every_position_has_a_target_and_every_target_a_position() -> None:
     st.lists(st.tuples(st.integers(1, 30), st.integers(0, 30)), min_size=1, max_size=6),
     st.integers(1, 12),
 )
-def test_however_long_the_users_each_target_is_one_position(users, max_length) -> None:
-    lengths = np.array([length for length, _ in users])
-    ends = np.cumsum(lengths)
-    starts = ends - lengths
-    trained = starts + np.minimum(lengths, [trained for _, trained in users])
-    # The item at each place is the number of the place: the one after it is the next.
-    sequences = Sequences(
-        items=np.arange(1, ends[-1] + 1, dtype=np.int32),
-        starts=np.append(starts, ends[-1]),
-        train_ends=trained,
-        validation_ends=ends,
+def test_however_long_the_users_each_target_is_one_position(
+    sequences_of, users, max_length
+) -> None:
+    # The items are numbered through: the one after each is the next number.
+    number = itertools.count(1)
+    sequences = sequences_of(
+        [
+            (list(itertools.islice(number, length)), min(trained, length), length)
+            for length, trained in users
+        ]
     )
     instances = Instances.of(sequences, "train")
     rows = instances.covering(max_length)
