@@ -148,7 +148,7 @@ class AdaptiveRec(keras.Model):
         for k in ks:
             check_at_least("ks", k, 1)
         # Unless `compile` is told to: sequences are grouped by length on the way, which is
-        # soonest on CPUs, and which XLA's fixed shapes do not allow.
+        # sooner, and which XLA's fixed shapes do not allow.
         self.supports_jit = False
         self.num_items = num_items
         self.max_length = max_length
@@ -217,8 +217,9 @@ class AdaptiveRec(keras.Model):
     def compile(self, optimizer: Any = "adam", **kwargs: Any) -> None:
         """Configures training; as in Keras, but the loss is the model's own.
 
-        With `jit_compile=True` batches are taken as they are, padding and all, which XLA
-        makes up for on accelerators. The default, "auto", is without XLA.
+        With `jit_compile=True` batches are taken as they are, padding and all, since XLA's
+        shapes are fixed; so it pays where sequences are about as long as `max_length`, if
+        at all. The default, "auto", is without XLA.
 
         Args:
             optimizer: A Keras optimizer or its name.

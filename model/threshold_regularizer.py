@@ -44,10 +44,10 @@ def similarity_quantile(similarities: Any, quantile: float) -> Any:
     bin_index = ops.minimum(
         ops.sum(ops.cast(cumulative < wanted, "int32")), _NUM_BINS - 1
     )
+    # Indexing with a tensor would have XLA compile the step anew for each of its values.
+    below_or_in, in_bin = tf.gather(cumulative, bin_index), tf.gather(counts, bin_index)
     # The point within the bin, as if its similarities were spread evenly over it.
-    inside = ops.divide_no_nan(
-        wanted - (cumulative[bin_index] - counts[bin_index]), counts[bin_index]
-    )
+    inside = ops.divide_no_nan(wanted - (below_or_in - in_bin), in_bin)
     return low + width * (ops.cast(bin_index, "float32") + inside)
 
 

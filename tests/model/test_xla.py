@@ -1,5 +1,9 @@
 """Steps compiled by XLA, which takes batches padding and all, beside those without it."""
 
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -99,6 +103,30 @@ def test_a_step_gives_the_same_weights_and_figures(options, targets) -> None:
     assert logs[0].keys() == logs[1].keys()
     for name, (value,) in logs[0].items():
         assert logs[1][name][0] == pytest.approx(value, rel=2e-3, abs=1e-4), name
+
+
+THREE_BATCHES = """
+import keras, numpy as np
+from adaptiverec.model.adaptive_rec import AdaptiveRec
+
+keras.utils.set_random_seed(1)
+model = AdaptiveRec(30, max_length=6, hidden_dim=8, inner_dim=8, num_blocks=1)
+model.compile(jit_compile=True)
+ids = np.random.default_rng(0).integers(1, 31, (3, 24, 6)).astype(np.int32)
+inputs = {"item_ids": ids[0], "same_target_item_ids": ids[1]}
+model.fit(inputs, ids[2, :, 0], batch_size=8, verbose=0)
+"""
+
+
+def test_steps_of_one_shape_are_compiled_once(tmp_path) -> None:
+    # XLA's dumps are the one thing that tells how often it compiled.
+    subprocess.run(
+        [sys.executable, "-c", THREE_BATCHES],
+        env={**os.environ, "XLA_FLAGS": f"--xla_dump_to={tmp_path}"},
+        check=True,
+    )
+    compiled = tmp_path.glob("*one_step_on_data*before_optimizations.txt")
+    assert len(list(compiled)) == 1
 
 
 def test_it_evaluates_alike() -> None:
