@@ -126,11 +126,17 @@ TABLES = {
             *_modes("DuoRec", "info_nce"),
             *_modes("AdaptiveRec", "adaptive"),
             Row("AdaptiveRec us_x, temperature .05", {**_ADAPTIVE, **_SHARP}),
-            Row("AdaptiveRec us_x, temperature .05, start 1", _FROM_ABOVE),
-            Row("AdaptiveRec us_x, temperature .05, start 1, low-pass .7", _ALL),
             Row(
-                "InfoNCE us_x, cosine, temperature .05",
-                {**_COSINE, **_SHARP},
+                "AdaptiveRec us_x, temperature .05, start 1", _FROM_ABOVE, num_seeds=5
+            ),
+            Row("InfoNCE us_x, cosine, temperature .05", {**_COSINE, **_SHARP}),
+            # The low-pass branch, with each objective.
+            Row("SASRec, low-pass .7", _SMOOTH, num_seeds=5),
+            Row("DuoRec us_x, low-pass .7", {**_DUOREC, **_LOW_PASS}),
+            Row(
+                "AdaptiveRec us_x, temperature .05, start 1, low-pass .7",
+                _ALL,
+                num_seeds=5,
             ),
         ),
         against=("SASRec", "DuoRec us_x"),
@@ -150,6 +156,13 @@ TABLES = {
                     "1 head": {"num_heads": 1},
                     "128 dimensions": {"hidden_dim": 128},
                     "dropout .6": {"dropout": 0.6},
+                    "128 dimensions, dropout .6": {"hidden_dim": 128, "dropout": 0.6},
+                    # As BSARec's authors train it.
+                    "1 head, batch 256, rate .0005": {
+                        "num_heads": 1,
+                        "batch_size": 256,
+                        "learning_rate": 5e-4,
+                    },
                     "pre-norm": {"pre_norm": True},
                     "weight decay .01": {"weight_decay": 0.01},
                     "warm-up and cosine": {
@@ -190,10 +203,20 @@ TABLES = {
             "patience": 20,
         },
         rows=(
-            Row("SASRec", _SASREC),
+            *_with_changes(
+                Row("SASRec", _SASREC),
+                {
+                    "128 dimensions": {"hidden_dim": 128},
+                    "256 dimensions": {"hidden_dim": 256},
+                    "128 dimensions, dropout .3": {"hidden_dim": 128, "dropout": 0.3},
+                    "128 dimensions, 3 blocks": {"hidden_dim": 128, "num_blocks": 3},
+                    "pre-norm": {"pre_norm": True},
+                    # BSARec's share for this data.
+                    "low-pass .3": {"low_pass_share": 0.3},
+                },
+            ),
             Row("AdaptiveRec us_x", _ADAPTIVE),
             Row("AdaptiveRec us_x, temperature .05, start 1", _FROM_ABOVE),
-            Row("SASRec, low-pass .3", {**_SASREC, "low_pass_share": 0.3}),
         ),
         against=("SASRec",),
     ),
