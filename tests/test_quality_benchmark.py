@@ -174,8 +174,10 @@ def test_the_tables_say_what_was_measured(tmp_path, monkeypatch, capsys):
     # Means .5 and .85; standard deviations .1 √2 and .1 / √2.
     assert "| SASRec | 2 | 3 | .5000 ± .1414 |" in told
     assert "| AdaptiveRec us_x | 2 | 3 | .8500 ± .0707 |" in told
-    # Gains of two seeds, ten users: .5 for two, 1 for two, .5 for one.
-    assert "| AdaptiveRec us_x - SASRec | kept, ndcg@10 | 2 and 2 | +0.3500 |" in told
+    # Gains of two seeds, ten users: .5 for two, 1 for two, .5 for one. Their variance is
+    # (.75 - 10 * .35²) / 9 = .1694, and 1.96 times the error of their mean .2551.
+    gain = "**+0.3500 ± .2551**"
+    assert f"| AdaptiveRec us_x - SASRec | 2 and 2 | {gain} | {gain} |" in told
     assert "| -1.250 ± .000 |" in told
 
 

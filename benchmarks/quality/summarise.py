@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ _COLUMNS = [
     *(("removed", m) for m in ("ndcg@10", "recall@10")),
     *((p, "ndcg@10") for p in ("popular", "random")),
 ]
+# Of the paired test.
+_PAIRED = [(p, m) for p in ("kept", "removed") for m in ("ndcg@10", "recall@10")]
 _GEOMETRY = [
     "item_alignment",
     "item_uniformity",
@@ -87,20 +89,18 @@ def geometry_table(rows: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def paired_table(comparisons: list[dict[str, Any]]) -> str:
-    """One line a comparison."""
-    lines = [
-        [
-            f"{c['row']} - {c['against']}",
-            f"{c['protocol']}, {c['measure']}",
-            f"{c['seeds'][0]} and {c['seeds'][1]}",
-            f"{c['difference']:+.4f}",
-            f"{c['low']:+.4f} … {c['high']:+.4f}",
-            f"{c['p']:.3f}",
-        ]
-        for c in comparisons
-    ]
-    header = ["difference", "of", "seeds", "mean", "95 % interval", "p"]
-    return _markdown(header, lines)
+    """One line a pair of systems; what chance does not explain in bold."""
+    lines = []
+    for pair in comparisons:
+        cells = [f"{pair['row']} - {pair['against']}"]
+        cells.append(f"{pair['seeds'][0]} and {pair['seeds'][1]}")
+        for found in pair["differences"]:
+            reach = (found["high"] - found["low"]) / 2.0
+            text = f"{found['difference']:+.4f} ± {_number(reach, 4)}"
+            cells.append(f"**{text}**" if found["p"] < 0.05 else text)
+        lines.append(cells)
+    columns = [f"{measure} {protocol}" for protocol, measure in _PAIRED]
+    return _markdown(["difference", "seeds", *columns], lines)
 
 
 def _markdown(header: list[str], lines: list[list[str]]) -> str:
@@ -108,36 +108,43 @@ def _markdown(header: list[str], lines: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, rules, *lines])
 
 
+def pairs_of(table: Table, names: Collection[str]) -> list[tuple[str, str]]:
+    """The systems to compare, each with another, of those that have a result."""
+    pairs: list[tuple[str, str]] = []
+    for against in table.against:
+        # A pair of two of these has had its line.
+        pairs += [
+            (row.name, against)
+            for row in table.rows
+            if row.name != against and (against, row.name) not in pairs
+        ]
+    pairs += table.pairs
+    return [pair for pair in pairs if set(pair) <= set(names)]
+
+
 def compare_rows(
     table: Table, rows: dict[str, list[dict[str, Any]]]
 ) -> list[dict[str, Any]]:
-    """Every row beside those that the table is held against, user by user."""
-    comparisons = []
-    for protocol in ("kept", "removed"):
-        for measure in ("ndcg@10", "recall@10"):
-            gains = {
-                name: mean_gains(
-                    [result["ranks"] for result in results], protocol, measure
-                )
-                for name, results in rows.items()
-            }
-            done = set()
-            for against in (name for name in table.against if name in rows):
-                # A pair of two of these has had its line.
-                done.add(against)
-                comparisons += [
-                    {
-                        "row": name,
-                        "against": against,
-                        "protocol": protocol,
-                        "measure": measure,
-                        "seeds": [len(rows[name]), len(rows[against])],
-                        **compare(gains[name], gains[against]),
-                    }
-                    for name in rows
-                    if name not in done
-                ]
-    return comparisons
+    """The table's pairs of systems, user by user, in the columns of the paired table."""
+    gains = {
+        name: [
+            mean_gains([result["ranks"] for result in results], *column)
+            for column in _PAIRED
+        ]
+        for name, results in rows.items()
+    }
+    return [
+        {
+            "row": row,
+            "against": against,
+            "seeds": [len(rows[row]), len(rows[against])],
+            "differences": [
+                compare(first, second)
+                for first, second in zip(gains[row], gains[against], strict=True)
+            ],
+        }
+        for row, against in pairs_of(table, rows)
+    ]
 
 
 def main() -> None:

@@ -34,6 +34,7 @@ class Table:
         options: Of `adaptiverec train`, for all rows.
         rows: The rows.
         against: Rows whose users are paired with those of every other row.
+        pairs: Further pairs of rows to compare.
     """
 
     title: str
@@ -41,6 +42,7 @@ class Table:
     options: dict[str, Any]
     rows: tuple[Row, ...]
     against: tuple[str, ...] = ()
+    pairs: tuple[tuple[str, str], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,9 +128,7 @@ TABLES = {
             *_modes("DuoRec", "info_nce"),
             *_modes("AdaptiveRec", "adaptive"),
             Row("AdaptiveRec us_x, temperature .05", {**_ADAPTIVE, **_SHARP}),
-            Row(
-                "AdaptiveRec us_x, temperature .05, start 1", _FROM_ABOVE, num_seeds=5
-            ),
+            Row("AdaptiveRec us_x, temperature .05, start 1", _FROM_ABOVE, num_seeds=5),
             Row("InfoNCE us_x, cosine, temperature .05", {**_COSINE, **_SHARP}),
             # The low-pass branch, with each objective.
             Row("SASRec, low-pass .7", _SMOOTH, num_seeds=5),
@@ -140,6 +140,18 @@ TABLES = {
             ),
         ),
         against=("SASRec", "DuoRec us_x"),
+        pairs=(
+            # What the threshold does, and what the contrast does beside the branch.
+            (
+                "AdaptiveRec us_x, temperature .05",
+                "InfoNCE us_x, cosine, temperature .05",
+            ),
+            (
+                "AdaptiveRec us_x, temperature .05, start 1, low-pass .7",
+                "SASRec, low-pass .7",
+            ),
+            ("DuoRec us_x, low-pass .7", "SASRec, low-pass .7"),
+        ),
     ),
     "beauty-best": Table(
         title="Amazon Beauty, our best with seen items removed",
@@ -188,7 +200,7 @@ TABLES = {
                 },
             ),
         ),
-        against=("SASRec",),
+        against=("SASRec, low-pass .7",),
     ),
     "ml-1m-best": Table(
         title="MovieLens 1M, our best with seen items removed: length 200, all positions",
@@ -210,6 +222,11 @@ TABLES = {
                     "256 dimensions": {"hidden_dim": 256},
                     "128 dimensions, dropout .3": {"hidden_dim": 128, "dropout": 0.3},
                     "128 dimensions, 3 blocks": {"hidden_dim": 128, "num_blocks": 3},
+                    "128 dimensions, 3 blocks, dropout .3": {
+                        "hidden_dim": 128,
+                        "num_blocks": 3,
+                        "dropout": 0.3,
+                    },
                     "pre-norm": {"pre_norm": True},
                     # BSARec's share for this data.
                     "low-pass .3": {"low_pass_share": 0.3},
@@ -224,7 +241,13 @@ TABLES = {
         title="MovieLens 1M, the poster's protocol",
         data="ml-1m",
         options=_POSTER,
-        rows=(Row("SASRec", _SASREC), Row("AdaptiveRec us_x", _ADAPTIVE)),
+        rows=(
+            *_with_changes(Row("SASRec", _SASREC), {"dropout .2": {"dropout": 0.2}}),
+            *_with_changes(
+                Row("AdaptiveRec us_x", _ADAPTIVE), {"dropout .2": {"dropout": 0.2}}
+            ),
+            Row("DuoRec us_x", _DUOREC),
+        ),
         against=("SASRec",),
     ),
 }
