@@ -181,6 +181,37 @@ def test_the_tables_say_what_was_measured(tmp_path, monkeypatch, capsys):
     assert "| -1.250 ± .000 |" in told
 
 
+def test_similarity_curves_are_drawn_epoch_by_epoch(tmp_path, monkeypatch):
+    import similarity_curves
+    from matplotlib.colors import to_rgb
+
+    values = {2: np.linspace(-0.5, 1.0, 101), 1: np.ones(101)}
+    for epoch, quantiles in values.items():
+        path = tmp_path / "run" / "diagnostics" / f"epoch-{epoch:04d}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noted = {"epoch": epoch, "similarity_quantiles": list(quantiles)}
+        path.write_text(json.dumps(noted))
+    curves = similarity_curves.curves_of(tmp_path / "run")
+    (panel,) = similarity_curves.draw_curves({"A run": curves}).axes
+    assert panel.get_title() == "A run\n2 epochs"
+    early, late = panel.get_lines()
+    np.testing.assert_array_equal(early.get_ydata(), values[1])
+    np.testing.assert_array_equal(late.get_ydata(), values[2])
+    red, green = to_rgb(late.get_color()), to_rgb(early.get_color())
+    assert red[0] > red[1]
+    assert green[1] > green[0]
+
+    output = tmp_path / "curves.png"
+    arguments = ["", str(tmp_path / "run"), "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    similarity_curves.main()
+    assert output.read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "none").mkdir()
+    monkeypatch.setattr(sys, "argv", [*arguments, str(tmp_path / "none")])
+    with pytest.raises(SystemExit):
+        similarity_curves.main()
+
+
 def test_a_table_is_filled_seed_by_seed():
     from tables import TABLES, jobs_of
 
