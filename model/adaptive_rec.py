@@ -69,8 +69,6 @@ class AdaptiveRec(keras.Model):
         num_heads: Attention heads; divides `hidden_dim`.
         inner_dim: Units of the feed-forward networks.
         dropout: Rate, for embeddings, attention and sublayers alike.
-        pre_norm: Whether the inputs of the blocks' sublayers are normalised, instead of
-            the sums of their outputs and residuals (Xiong et al. 2020).
         low_pass_share: Share of a low-pass filter beside attention in each block, from 0
             to below 1 (Shin et al. 2024, see :class:`~.low_pass.LowPass`).
         low_pass_frequencies: How many of the lowest frequencies it keeps.
@@ -112,9 +110,8 @@ class AdaptiveRec(keras.Model):
         num_heads: int = 2,
         inner_dim: int = 256,
         dropout: float = 0.5,
-        pre_norm: bool = False,
         low_pass_share: float = 0.0,
-        low_pass_frequencies: int = 5,
+        low_pass_frequencies: int = 3,
         next_item: str = "softmax",
         num_negatives: int = 256,
         gbce_calibration: float = 0.75,
@@ -164,7 +161,6 @@ class AdaptiveRec(keras.Model):
             num_heads=num_heads,
             inner_dim=inner_dim,
             dropout=dropout,
-            pre_norm=pre_norm,
             low_pass_share=low_pass_share,
             low_pass_frequencies=low_pass_frequencies,
             name="encoder",

@@ -47,14 +47,15 @@ class LowPass(keras.layers.Layer):
 
     Args:
         max_length: Longest sequence, in items; the period.
-        num_frequencies: How many of the lowest frequencies count as low, at least 1.
+        num_frequencies: How many of the lowest frequencies count as low, that of 0 among
+            them, at least 1. BSARec's c is twice as many less one.
 
     Raises:
         InvalidValueError: An argument is outside its rule.
     """
 
     def __init__(
-        self, *, max_length: int, num_frequencies: int = 5, **kwargs: Any
+        self, *, max_length: int, num_frequencies: int = 3, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         check_at_least("max_length", max_length, 1)

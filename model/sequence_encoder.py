@@ -29,8 +29,7 @@ class SequenceEncoder(keras.layers.Layer):
     """Encodes a sequence of items as the state at its last item.
 
     Item embedding and learned position embedding → layer norm → dropout → blocks of
-    causal self-attention (Kang & McAuley 2018, section III). With `pre_norm` the layer
-    norm stands behind the blocks, which have theirs in front of their sublayers.
+    causal self-attention (Kang & McAuley 2018, section III).
 
     Dense item ids are 1 … `num_items`; 0 is padding, at the end of a row; and
     `num_items + 1` is the `[mask]` token of the augmentations.
@@ -43,7 +42,6 @@ class SequenceEncoder(keras.layers.Layer):
         num_heads: Attention heads of each.
         inner_dim: Units of their feed-forward networks.
         dropout: Rate, for embeddings, attention and sublayers alike.
-        pre_norm: Whether sublayers' inputs are normalised instead of their sums.
         low_pass_share: Share of a low-pass filter beside attention, from 0 to below 1.
         low_pass_frequencies: Of that filter, see :class:`~.low_pass.LowPass`.
 
@@ -66,9 +64,8 @@ class SequenceEncoder(keras.layers.Layer):
         num_heads: int = 2,
         inner_dim: int = 256,
         dropout: float = 0.5,
-        pre_norm: bool = False,
         low_pass_share: float = 0.0,
-        low_pass_frequencies: int = 5,
+        low_pass_frequencies: int = 3,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -92,7 +89,6 @@ class SequenceEncoder(keras.layers.Layer):
         self.num_heads = num_heads
         self.inner_dim = inner_dim
         self.dropout_rate = dropout
-        self.pre_norm = pre_norm
         self.low_pass_share = low_pass_share
         self.low_pass_frequencies = low_pass_frequencies
         # Padding, the items, [mask].
@@ -115,7 +111,6 @@ class SequenceEncoder(keras.layers.Layer):
                 num_heads=num_heads,
                 inner_dim=inner_dim,
                 dropout=dropout,
-                pre_norm=pre_norm,
                 low_pass_share=low_pass_share,
                 low_pass_frequencies=low_pass_frequencies,
                 max_length=max_length,
@@ -189,16 +184,13 @@ class SequenceEncoder(keras.layers.Layer):
         states = look_up(self.item_embedding.embeddings, batch.item_ids)
         states += look_up(self.position_embedding.embeddings, batch.positions)
         states = ops.cast(states, self.compute_dtype)
-        if not self.pre_norm:
-            states = self.norm(states)
-        states = self.dropout(states, training=training)
+        states = self.dropout(self.norm(states), training=training)
         for block in self.blocks[:-1]:
             states = block(states, batch=batch, training=training)
         # Where only the last item's state is asked for, the last block computes no other.
-        states = self.blocks[-1](
+        return self.blocks[-1](
             states, batch=batch, last_only=last_only, training=training
         )
-        return self.norm(states) if self.pre_norm else states
 
     @property
     def item_vectors(self) -> Any:
@@ -218,7 +210,6 @@ class SequenceEncoder(keras.layers.Layer):
             "num_heads": self.num_heads,
             "inner_dim": self.inner_dim,
             "dropout": self.dropout_rate,
-            "pre_norm": self.pre_norm,
             "low_pass_share": self.low_pass_share,
             "low_pass_frequencies": self.low_pass_frequencies,
         }

@@ -31,9 +31,8 @@ def train(
     num_heads: int = 2,
     inner_dim: int = 256,
     dropout: float = 0.5,
-    pre_norm: bool = False,
     low_pass_share: float = 0.0,
-    low_pass_frequencies: int = 5,
+    low_pass_frequencies: int = 3,
     next_item: Literal["softmax", "sampled_softmax", "gbce"] = "softmax",
     num_negatives: int = 256,
     gbce_calibration: float = 0.75,
@@ -90,8 +89,6 @@ def train(
         num_heads: Attention heads; divides hidden_dim.
         inner_dim: Units of the feed-forward networks.
         dropout: Rate, for embeddings, attention and sublayers alike.
-        pre_norm: Normalise the inputs of sublayers instead of the sums of their outputs
-            and residuals.
         low_pass_share: Share of a low-pass filter beside attention in each block.
         low_pass_frequencies: How many of the lowest frequencies it keeps.
         next_item: The next-item loss: softmax over the whole catalogue; sampled_softmax

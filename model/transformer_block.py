@@ -23,16 +23,15 @@ class TransformerBlock(keras.layers.Layer):
     """Transformer block: self-attention, then a feed-forward network, with residuals.
 
     Each sublayer's output is normalised together with its residual, as in SASRec (Kang &
-    McAuley 2018, section III) as BERT has it; or, with `pre_norm`, its input alone (Xiong
-    et al. 2020), which leaves the residuals a way of their own.
+    McAuley 2018, section III) as BERT has it. A low-pass filter beside attention has a
+    norm of its own, and what is mixed are the normalised sums (Shin et al. 2024, BSARec).
 
     Args:
         num_heads: Attention heads; divides the size of the states.
         inner_dim: Units of the feed-forward network's hidden layer.
         dropout: Rate for attention weights and for both sublayers' outputs.
-        pre_norm: Whether the sublayers' inputs are normalised instead of the sums.
-        low_pass_share: Share of a low-pass filter in the first sublayer, beside attention's
-            (Shin et al. 2024); 0 is attention alone.
+        low_pass_share: Share of a low-pass filter in the first sublayer, beside
+            attention's; 0 is attention alone.
         low_pass_frequencies: Of that filter, see :class:`~.low_pass.LowPass`.
         max_length: Longest sequence, in items; for that filter alone.
         epsilon: Of the layer normalisations.
@@ -44,9 +43,8 @@ class TransformerBlock(keras.layers.Layer):
         num_heads: int,
         inner_dim: int,
         dropout: float,
-        pre_norm: bool = False,
         low_pass_share: float = 0.0,
-        low_pass_frequencies: int = 5,
+        low_pass_frequencies: int = 3,
         max_length: int = 50,
         epsilon: float = 1e-12,
         **kwargs: Any,
@@ -55,7 +53,6 @@ class TransformerBlock(keras.layers.Layer):
         self.num_heads = num_heads
         self.inner_dim = inner_dim
         self.dropout_rate = dropout
-        self.pre_norm = pre_norm
         self.low_pass_share = low_pass_share
         self.low_pass_frequencies = low_pass_frequencies
         self.max_length = max_length
@@ -74,7 +71,9 @@ class TransformerBlock(keras.layers.Layer):
                 num_frequencies=self.low_pass_frequencies,
                 name="low_pass",
             )
+            self.low_pass_norm = LayerNorm(epsilon=self.epsilon, name="low_pass_norm")
             self.low_pass.build(input_shape)
+            self.low_pass_norm.build(input_shape)
         self.inner = keras.layers.Dense(
             self.inner_dim,
             activation=gelu,
@@ -115,21 +114,17 @@ class TransformerBlock(keras.layers.Layer):
             `last_only`.
         """
         attend = self.attention.from_last if last_only else self.attention
-        source = self.attention_norm(states) if self.pre_norm else states
-        attended = attend(source, batch=batch, training=training)
+        own = tf.gather(states, batch.last_tokens) if last_only else states
+        attended = attend(states, batch=batch, training=training)
+        attended = self.attention_norm(own + self.dropout(attended, training=training))
         if self.low_pass is not None:
             smooth = self.low_pass.from_last if last_only else self.low_pass
+            smoothed = self.dropout(smooth(states, batch=batch), training=training)
+            smoothed = self.low_pass_norm(own + smoothed)
             share = self.low_pass_share
-            attended = (1.0 - share) * attended + share * smooth(source, batch=batch)
-        if last_only:
-            states = tf.gather(states, batch.last_tokens)
-        states += self.dropout(attended, training=training)
-        if self.pre_norm:
-            inner = self.outer(self.inner(self.inner_norm(states)))
-            return states + self.dropout(inner, training=training)
-        states = self.attention_norm(states)
-        inner = self.outer(self.inner(states))
-        return self.inner_norm(states + self.dropout(inner, training=training))
+            attended = (1.0 - share) * attended + share * smoothed
+        inner = self.outer(self.inner(attended))
+        return self.inner_norm(attended + self.dropout(inner, training=training))
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -138,7 +133,6 @@ class TransformerBlock(keras.layers.Layer):
             "num_heads": self.num_heads,
             "inner_dim": self.inner_dim,
             "dropout": self.dropout_rate,
-            "pre_norm": self.pre_norm,
             "low_pass_share": self.low_pass_share,
             "low_pass_frequencies": self.low_pass_frequencies,
             "max_length": self.max_length,

@@ -39,7 +39,6 @@ class ServingEncoder(tf.Module):
         self._item_matrix = item_matrix
         self._positions = _variable(encoder.position_embedding.embeddings, "positions")
         self._norm = _Norm(encoder.norm, "norm")
-        self._pre_norm = encoder.pre_norm
         self._blocks = [
             _Block(block, f"block_{index}")
             for index, block in enumerate(encoder.blocks)
@@ -59,16 +58,14 @@ class ServingEncoder(tf.Module):
         lengths = tf.math.count_nonzero(item_ids, axis=1, dtype=tf.int32)
         places = tf.range(width)
         states = gather_read(self._item_matrix, item_ids) + self._positions[:width]
-        if not self._pre_norm:
-            states = self._norm(states)
+        states = self._norm(states)
         later = tf.cast(places[None, :] > places[:, None], tf.float32) * _MASKED
         for block in self._blocks[:-1]:
             states = block(states, later)
         # Only the last item's state is asked for: the last block computes no other.
         last = tf.maximum(lengths - 1, 0)
         beyond = tf.cast(places[None, :] > last[:, None], tf.float32) * _MASKED
-        states = self._blocks[-1].last_state(states, last, beyond)
-        return self._norm(states) if self._pre_norm else states
+        return self._blocks[-1].last_state(states, last, beyond)
 
 
 class _Block(tf.Module):
@@ -78,12 +75,12 @@ class _Block(tf.Module):
         super().__init__(name=name)
         attention = block.attention
         self._num_heads = block.num_heads
-        self._pre_norm = block.pre_norm
         self._dim = attention.query.units
         self._low_pass_share = block.low_pass_share
-        self._low_pass = (
-            _LowPass(block.low_pass, "low_pass") if block.low_pass else None
-        )
+        self._low_pass = None
+        if block.low_pass is not None:
+            self._low_pass = _LowPass(block.low_pass, "low_pass")
+            self._low_pass_norm = _Norm(block.low_pass_norm, "low_pass_norm")
         # Queries come scaled out of their kernel.
         scale = 1.0 / math.sqrt(self._dim // block.num_heads)
         self._query = _Dense(attention.query, "query", scale=scale)
@@ -98,20 +95,19 @@ class _Block(tf.Module):
         """`[batch, width, dim]` to the same; the mask is added to `[width, width]`."""
         shape = tf.shape(states)
         rows = tf.reshape(states, [-1, self._dim])
-        source = self._attention_norm(rows) if self._pre_norm else rows
         # One head's rows below the other's: all heads in one product of a batch.
-        keys_values = self._heads(self._key_value(source), shape, 2)
-        queries = tf.concat(self._heads(self._query(source), shape, 1), axis=0)
+        keys_values = self._heads(self._key_value(rows), shape, 2)
+        queries = tf.concat(self._heads(self._query(rows), shape, 1), axis=0)
         keys = tf.concat(keys_values[: self._num_heads], axis=0)
         values = tf.concat(keys_values[self._num_heads :], axis=0)
         scores = tf.matmul(queries, keys, transpose_b=True) + mask
         mixed = tf.matmul(tf.nn.softmax(scores), values)
         mixed = tf.concat(tf.split(mixed, self._num_heads, axis=0), axis=2)
         attended = self._projection(tf.reshape(mixed, [-1, self._dim]))
+        smooth = None
         if self._low_pass is not None:
-            smooth = self._low_pass(tf.reshape(source, shape))
-            attended = self._blend(attended, tf.reshape(smooth, [-1, self._dim]))
-        return tf.reshape(self._rest(rows, attended), shape)
+            smooth = tf.reshape(self._low_pass(states), [-1, self._dim])
+        return tf.reshape(self._rest(rows, attended, smooth), shape)
 
     def last_state(
         self, states: tf.Tensor, last: tf.Tensor, mask: tf.Tensor
@@ -119,10 +115,8 @@ class _Block(tf.Module):
         """The state at place `last`, int `[batch]`, of each row: float `[batch, dim]`."""
         shape = tf.shape(states)
         rows = tf.reshape(states, [-1, self._dim])
-        own = own_source = tf.gather(rows, tf.range(shape[0]) * shape[1] + last)
-        if self._pre_norm:
-            rows, own_source = self._attention_norm(rows), self._attention_norm(own)
-        queries = tf.split(self._query(own_source), self._num_heads, axis=1)
+        own = tf.gather(rows, tf.range(shape[0]) * shape[1] + last)
+        queries = tf.split(self._query(own), self._num_heads, axis=1)
         keys_values = self._heads(self._key_value(rows), shape, 2)
         keys, values = keys_values[: self._num_heads], keys_values[self._num_heads :]
         mixed = []
@@ -133,25 +127,24 @@ class _Block(tf.Module):
             weights = tf.nn.softmax(scores)
             mixed.append(tf.reduce_sum(value * weights[:, :, None], axis=1))
         attended = self._projection(tf.concat(mixed, axis=1))
+        smooth = None
         if self._low_pass is not None:
-            smooth = self._low_pass.at(last, tf.reshape(rows, shape), own_source)
-            attended = self._blend(attended, smooth)
-        return self._rest(own, attended)
+            smooth = self._low_pass.at(last, states, own)
+        return self._rest(own, attended, smooth)
 
     def _heads(self, rows: tf.Tensor, shape: tf.Tensor, times: int) -> list[tf.Tensor]:
         rows = tf.reshape(rows, [shape[0], shape[1], times * self._dim])
         return tf.split(rows, times * self._num_heads, axis=2)
 
-    def _blend(self, attended: tf.Tensor, smooth: tf.Tensor) -> tf.Tensor:
-        share = self._low_pass_share
-        return (1.0 - share) * attended + share * smooth
-
-    def _rest(self, rows: tf.Tensor, attended: tf.Tensor) -> tf.Tensor:
-        rows += attended
-        if self._pre_norm:
-            return rows + self._feed_forward(self._inner_norm(rows))
-        rows = self._attention_norm(rows)
-        return self._inner_norm(rows + self._feed_forward(rows))
+    def _rest(
+        self, rows: tf.Tensor, attended: tf.Tensor, smooth: tf.Tensor | None
+    ) -> tf.Tensor:
+        mixed = self._attention_norm(rows + attended)
+        if smooth is not None:
+            share = self._low_pass_share
+            smoothed = self._low_pass_norm(rows + smooth)
+            mixed = (1.0 - share) * mixed + share * smoothed
+        return self._inner_norm(mixed + self._feed_forward(mixed))
 
     def _feed_forward(self, rows: tf.Tensor) -> tf.Tensor:
         inner = tf.nn.gelu(self._inner(rows), approximate=False)

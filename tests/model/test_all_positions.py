@@ -95,10 +95,10 @@ def test_no_such_instances() -> None:
         training_dataset(SEQUENCES, instances="users")
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["post-norm", "pre-norm"])
+@pytest.fixture(scope="module", params=[0.0, 0.7], ids=["attention", "low-pass"])
 def encoder_model(request) -> AdaptiveRec:
     keras.utils.set_random_seed(2)
-    model = AdaptiveRec(20, **SMALL, objective="none", pre_norm=request.param)
+    model = AdaptiveRec(20, **SMALL, objective="none", low_pass_share=request.param)
     for weight in model.trainable_weights:
         weight.assign(weight + 0.3 * keras.random.normal(weight.shape, seed=2))
     return model

@@ -57,7 +57,7 @@ def test_the_model_kept_is_the_best_epochs(run_path, prepared_path) -> None:
 ALL_POSITIONS = {
     "instances": "sequences",
     "batch_size": 64,
-    "pre_norm": True,
+    "low_pass_share": 0.7,
     "schedule": "cosine",
     "warmup_epochs": 1.0,
     "weight_decay": 0.1,

@@ -77,7 +77,7 @@ def without_last_target(targets: np.ndarray) -> np.ndarray:
     [
         ({"num_blocks": 2}, LAST),
         pytest.param(
-            {"views": "us", "assignment": "soft", "pre_norm": True},
+            {"views": "us", "assignment": "soft"},
             without_last_target(FOLLOWING),
             marks=pytest.mark.slow,
         ),

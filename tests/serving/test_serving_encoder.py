@@ -11,12 +11,9 @@ from adaptiverec.serving.serving_encoder import ServingEncoder
 
 
 @pytest.mark.parametrize("low_pass_share", [0.0, 0.7])
-@pytest.mark.parametrize("pre_norm", [False, True])
 @pytest.mark.parametrize("num_blocks", [1, 2, 3])
 @pytest.mark.parametrize("num_heads", [1, 2, 4])
-def test_it_gives_the_models_numbers(
-    num_blocks, num_heads, pre_norm, low_pass_share
-) -> None:
+def test_it_gives_the_models_numbers(num_blocks, num_heads, low_pass_share) -> None:
     tf.keras.utils.set_random_seed(num_blocks * 10 + num_heads)
     encoder = SequenceEncoder(
         num_items=30,
@@ -25,7 +22,6 @@ def test_it_gives_the_models_numbers(
         num_blocks=num_blocks,
         num_heads=num_heads,
         inner_dim=12,
-        pre_norm=pre_norm,
         low_pass_share=low_pass_share,
         low_pass_frequencies=2,
     )
