@@ -9,7 +9,7 @@ import tensorflow as tf
 __all__ = ["look_up"]
 
 
-def look_up(table: Any, indices: Any) -> Any:
+def look_up(table: Any, indices: Any, *, padding: int | None = None) -> Any:
     """`tf.gather(table, indices)`, whose gradient has the shape of the table.
 
     TensorFlow's own gradient lists a row for each index. Where each step needs most of
@@ -19,6 +19,9 @@ def look_up(table: Any, indices: Any) -> Any:
     Args:
         table: Float tensor or variable of shape `[rows, dim]`.
         indices: Int tensor of any shape.
+        padding: Of this index the gradient is 0, whatever comes of it. Most tokens of a
+            padded batch may have it, and adding them all up in one row is what GPUs do
+            worst: one after the other.
 
     Returns:
         Float tensor of shape `[*indices.shape, dim]`.
@@ -27,7 +30,11 @@ def look_up(table: Any, indices: Any) -> Any:
     @tf.custom_gradient
     def gathered(rows: tf.Tensor) -> Any:
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            return tf.math.unsorted_segment_sum(upstream, indices, tf.shape(rows)[0])
+            counted = indices
+            if padding is not None:
+                # Sums leave out negative indices.
+                counted = tf.where(indices == padding, -1, indices)
+            return tf.math.unsorted_segment_sum(upstream, counted, tf.shape(rows)[0])
 
         return tf.gather(rows, indices), gradient
 

@@ -181,7 +181,7 @@ class SequenceEncoder(keras.layers.Layer):
         self, batch: PackedBatch, *, last_only: bool = True, training: bool
     ) -> Any:
         """The states at the last tokens, or at all, in the order of the packed batch."""
-        states = look_up(self.item_embedding.embeddings, batch.item_ids)
+        states = look_up(self.item_embedding.embeddings, batch.item_ids, padding=0)
         states += look_up(self.position_embedding.embeddings, batch.positions)
         states = ops.cast(states, self.compute_dtype)
         states = self.dropout(self.norm(states), training=training)

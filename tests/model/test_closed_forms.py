@@ -103,6 +103,18 @@ def test_look_up(seed, count) -> None:
     assert_same(lambda table: look_up(table, indices), plain, [normal(seed, 5, 3)])
 
 
+def test_look_up_of_padding_trains_nothing() -> None:
+    table = tf.constant(normal(0, 4, 2))
+    with tf.GradientTape() as tape:
+        tape.watch(table)
+        rows = look_up(table, tf.constant([[0, 3], [0, 0], [3, 1]]), padding=0)
+        total = tf.reduce_sum(rows)
+    np.testing.assert_array_equal(rows[1], table.numpy()[[0, 0]])
+    np.testing.assert_array_equal(
+        tape.gradient(total, table), [[0, 0], [1, 1], [0, 0], [2, 2]]
+    )
+
+
 def test_gelu() -> None:
     x = np.array([-40, -6, -1, -1e-3, 0, 1e-3, 0.5, 1, 6, 40], np.float32)
     plain = lambda x: keras.activations.gelu(x, approximate=False)  # noqa: E731
