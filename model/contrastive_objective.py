@@ -26,6 +26,10 @@ from adaptiverec.model.similarity import (
     pairwise_similarity,
     twin_similarity_of_views,
 )
+from adaptiverec.model.similarity_histogram import (
+    SimilarityHistogram,
+    similarity_histogram,
+)
 from adaptiverec.model.threshold_regularizer import (
     THRESHOLD_TARGETS,
     ThresholdRegularizer,
@@ -137,20 +141,26 @@ class ContrastiveObjective(keras.layers.Layer):
         z = ops.cast(ops.concatenate([z1, z2], axis=0), "float32")
         cosines = pairwise_similarity(z, "cosine")
         twins = twin_similarity_of_views(z, "cosine")
-        self._observe_geometry(cosines, twins)
+        histogram = similarity_histogram(cosines)
+        self._observe_geometry(histogram, twins)
         similarities = cosines
         if self.similarity != "cosine":
             similarities = pairwise_similarity(z, self.similarity)
             twins = twin_similarity_of_views(z, self.similarity)
         if self.adaptive:
-            return self._adaptive_loss(z1, similarities, twins)
+            if self.similarity != "cosine":
+                longest = ops.max(ops.sum(ops.square(z), axis=-1))
+                histogram = similarity_histogram(similarities, bound=longest)
+            return self._adaptive_loss(z1, similarities, twins, histogram)
         loss = ops.mean(
             info_nce_loss(similarities, twins, temperature=self.temperature)
         )
         self._observe_losses(contrastive_loss=loss)
         return loss
 
-    def _adaptive_loss(self, z1: Any, similarities: Any, twins: Any) -> Any:
+    def _adaptive_loss(
+        self, z1: Any, similarities: Any, twins: Any, histogram: SimilarityHistogram
+    ) -> Any:
         # One threshold a sequence: its twin's row has the same.
         thresholds = ops.cast(self.threshold(z1), "float32")
         rows = adaptive_contrastive_loss(
@@ -173,23 +183,17 @@ class ContrastiveObjective(keras.layers.Layer):
             threshold_spread=ops.std(thresholds),
             num_positives=num_positives,
             positive_share=num_positives / ops.maximum(num_negatives, 1.0),
-            similarity_target=self.regularizer.observe(similarities),
+            similarity_target=self.regularizer.observe(histogram),
         )
         return learn + self.threshold_weight * regular
 
-    def _observe_geometry(self, cosines: Any, twins: Any) -> None:
+    def _observe_geometry(self, cosines: SimilarityHistogram, twins: Any) -> None:
         """Alignment and uniformity of the batch (Wang & Isola 2020), on the unit sphere."""
-        # |x - y|^2 = 2 - 2 cos(x, y); a row is at distance 0 from itself.
-        num_rows = ops.cast(ops.shape(cosines)[0], "float32")
-        potentials = (
-            ops.sum(ops.exp(4.0 * cosines - 4.0))
-            - ops.sum(ops.exp(4.0 * twins - 4.0))
-            - num_rows
-        )
-        num_pairs = num_rows * (num_rows - 2.0)
+        # |x - y|^2 = 2 - 2 cos(x, y)
+        potentials = ops.exp(4.0 * cosines.centres - 4.0)
         self._observe(
             alignment=ops.mean(2.0 - 2.0 * twins),
-            uniformity=ops.log(ops.divide_no_nan(potentials, num_pairs)),
+            uniformity=ops.log(cosines.mean(potentials)),
         )
 
     def _observe_losses(self, **values: Any) -> None:

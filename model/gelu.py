@@ -10,6 +10,8 @@ import tensorflow as tf
 
 __all__ = ["gelu"]
 
+_LOG_DENSITY_AT_0 = -0.5 * math.log(2.0 * math.pi)
+
 
 @keras.saving.register_keras_serializable("adaptiverec")
 def gelu(x: Any) -> Any:
@@ -21,12 +23,15 @@ def gelu(x: Any) -> Any:
 
     @tf.custom_gradient
     def exact(x: tf.Tensor) -> Any:
-        # Phi, the distribution function of the normal distribution.
-        phi = 0.5 * tf.math.erfc(x * -math.sqrt(0.5))
+        scaled = x * -math.sqrt(0.5)
+        # Phi, the distribution function of the normal distribution, and its density.
+        phi = 0.5 * tf.math.erfc(scaled)
+        density = tf.exp(_LOG_DENSITY_AT_0 - tf.square(scaled))
+        # All that is kept for the gradient. Where none is asked for, graphs leave it out.
+        slope = phi + x * density
 
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            density = tf.exp(tf.square(x) * -0.5) * (1.0 / math.sqrt(2.0 * math.pi))
-            return upstream * (phi + x * density)
+            return upstream * slope
 
         return x * phi, gradient
 

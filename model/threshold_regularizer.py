@@ -5,59 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import tensorflow as tf
 from keras import ops
 
-from adaptiverec.model.similarity import negative_pairs, twin_similarity
+from adaptiverec.model.similarity_histogram import SimilarityHistogram
 
-__all__ = ["THRESHOLD_TARGETS", "ThresholdRegularizer", "similarity_quantile"]
+__all__ = ["THRESHOLD_TARGETS", "ThresholdRegularizer"]
 
 THRESHOLD_TARGETS = ("quantile", "median", "mean")
-
-# A quantile of 4 million similarities by sorting takes longer than the rest of a
-# training step; a histogram this fine is off by at most 1/4096 of their range.
-_NUM_BINS = 4096
-
-
-def similarity_quantile(similarities: Any, quantile: float) -> Any:
-    """The quantile of the in-batch similarities of all ``N(i)``.
-
-    Args:
-        similarities: Float tensor of shape `[2B, 2B]`, rows `[z1; z2]`, B ≥ 2.
-        quantile: In [0, 1].
-
-    Returns:
-        Float scalar, exact to 1/4096 of the range of `similarities`.
-    """
-    low, high = ops.min(similarities), ops.max(similarities)
-    width = ops.maximum((high - low) / _NUM_BINS, keras.config.epsilon())
-    bins = ops.cast((similarities - low) * (1.0 / width), "int32")
-    # What is no number (the model diverges) comes out negative.
-    bins = ops.maximum(bins, 0)
-    # Counting all pairs and taking back those outside N is sooner than leaving them out.
-    twin_bins = twin_similarity(bins)
-    counts = _histogram(bins) - _histogram(ops.diagonal(bins)) - _histogram(twin_bins)
-    # The largest ones come out one bin too high.
-    counts = ops.concatenate([counts[:-2], counts[-2:-1] + counts[-1:]], axis=0)
-    cumulative = ops.cumsum(counts)
-    wanted = quantile * cumulative[-1]
-    bin_index = ops.minimum(
-        ops.sum(ops.cast(cumulative < wanted, "int32")), _NUM_BINS - 1
-    )
-    # Indexing with a tensor would have XLA compile the step anew for each of its values.
-    below_or_in, in_bin = tf.gather(cumulative, bin_index), tf.gather(counts, bin_index)
-    # The point within the bin, as if its similarities were spread evenly over it.
-    inside = ops.divide_no_nan(wanted - (below_or_in - in_bin), in_bin)
-    return low + width * (ops.cast(bin_index, "float32") + inside)
-
-
-def _histogram(bins: Any) -> Any:
-    size = _NUM_BINS + 1
-    # As tf.math.bincount, whose size is no constant to XLA.
-    counts = tf.raw_ops.DenseBincount(
-        input=ops.reshape(bins, [-1]), size=size, weights=tf.zeros([0])
-    )
-    return ops.cast(counts, "float32")
 
 
 @keras.saving.register_keras_serializable("adaptiverec")
@@ -93,25 +47,22 @@ class ThresholdRegularizer(keras.layers.Layer):
         self.sum = self.add_weight(name="sum", **state)
         self.count = self.add_weight(name="count", **state)
 
-    def observe(self, similarities: Any) -> Any:
+    def observe(self, histogram: SimilarityHistogram) -> Any:
         """Takes one batch's similarities into this epoch's average.
 
         Args:
-            similarities: Float tensor of shape `[2B, 2B]`, rows `[z1; z2]`.
+            histogram: Of the similarities.
 
         Returns:
             The batch's statistic, a float scalar; NaN for a batch of one sequence, which
             has no ``N`` and is not counted.
         """
-        similarities = ops.stop_gradient(ops.cast(similarities, "float32"))
-        negatives = ops.cast(negative_pairs(ops.shape(similarities)[0]), "float32")
-        num_pairs = ops.sum(negatives)
         if self.target == "mean":
-            value = ops.sum(similarities * negatives) / num_pairs
+            value = histogram.mean(histogram.centres)
         else:
             quantile = 0.5 if self.target == "median" else self.quantile
-            value = similarity_quantile(similarities, quantile)
-        has_pairs = num_pairs > 0
+            value = histogram.quantile(quantile)
+        has_pairs = histogram.num_pairs > 0
         self.sum.assign_add(ops.where(has_pairs, value, 0.0))
         self.count.assign_add(ops.cast(has_pairs, "float32"))
         return ops.where(has_pairs, value, float("nan"))

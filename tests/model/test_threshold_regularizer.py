@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from adaptiverec.model.threshold_regularizer import (
-    ThresholdRegularizer,
-    similarity_quantile,
+from adaptiverec.model.similarity_histogram import (
+    NUM_BINS,
+    SimilarityHistogram,
+    similarity_histogram,
 )
+from adaptiverec.model.threshold_regularizer import ThresholdRegularizer
 
 
 def random_similarities(rows: int, seed: int = 0) -> np.ndarray:
@@ -20,26 +22,6 @@ def of_negatives(similarities: np.ndarray) -> np.ndarray:
     return similarities[(index[:, None] - index[None, :]) % (rows // 2) != 0]
 
 
-@pytest.mark.parametrize("quantile", [0.0, 0.1, 0.5, 0.9, 1.0])
-@pytest.mark.parametrize("rows", [4, 64, 300])
-def test_quantile_is_exact_to_a_4096th_of_the_range(rows, quantile) -> None:
-    similarities = random_similarities(rows)
-    values = of_negatives(similarities)
-    # The order statistics on both sides of the quantile bound it.
-    low = np.quantile(values, max(quantile - 1 / len(values), 0), method="lower")
-    high = np.quantile(values, min(quantile + 1 / len(values), 1), method="higher")
-    slack = (similarities.max() - similarities.min()) / 4096 + 1e-6
-    found = float(similarity_quantile(similarities, quantile))
-    assert low - slack <= found <= high + slack
-
-
-def test_quantile_of_equal_similarities() -> None:
-    similarities = np.full((6, 6), 0.25, np.float32)
-    assert float(similarity_quantile(similarities, 0.9)) == pytest.approx(
-        0.25, abs=1e-6
-    )
-
-
 def test_holds_thresholds_to_the_previous_epochs_mean() -> None:
     regularizer = ThresholdRegularizer(target="mean")
     regularizer.build()
@@ -49,30 +31,29 @@ def test_holds_thresholds_to_the_previous_epochs_mean() -> None:
     regularizer.start_epoch()
     for batch in batches:
         assert float(regularizer(thresholds)) == 0
-        regularizer.observe(batch)
+        regularizer.observe(similarity_histogram(batch))
     regularizer.start_epoch()
 
     q = np.mean([of_negatives(batch).mean() for batch in batches])
     expected = np.linalg.norm(thresholds - q)
-    assert float(regularizer(thresholds)) == pytest.approx(expected, rel=1e-5)
+    assert float(regularizer(thresholds)) == pytest.approx(expected, abs=1e-3)
     # An evaluation in between, which observes nothing, changes nothing.
     regularizer.start_epoch()
-    assert float(regularizer(thresholds)) == pytest.approx(expected, rel=1e-5)
+    assert float(regularizer(thresholds)) == pytest.approx(expected, abs=1e-3)
 
 
 def test_median_is_the_half_quantile() -> None:
     regularizer = ThresholdRegularizer(target="median", quantile=0.9)
     regularizer.build()
     similarities = random_similarities(40)
-    assert float(regularizer.observe(similarities)) == pytest.approx(
-        np.median(of_negatives(similarities)), abs=1e-3
-    )
+    found = float(regularizer.observe(similarity_histogram(similarities)))
+    assert found == pytest.approx(np.median(of_negatives(similarities)), abs=1e-3)
 
 
 def test_a_batch_of_one_sequence_is_not_counted() -> None:
     regularizer = ThresholdRegularizer()
     regularizer.build()
-    regularizer.observe(random_similarities(2))
+    regularizer.observe(similarity_histogram(random_similarities(2)))
     regularizer.start_epoch()
     assert float(regularizer(np.ones(1, np.float32))) == 0
 
@@ -80,9 +61,12 @@ def test_a_batch_of_one_sequence_is_not_counted() -> None:
 def test_gradient_is_finite_where_thresholds_fit_exactly() -> None:
     regularizer = ThresholdRegularizer(target="mean")
     regularizer.build()
-    regularizer.observe(np.full((4, 4), 0.5, np.float32))
+    # All pairs in the last bin, whose centre is the mean, and 1 its upper end.
+    counts = tf.one_hot(NUM_BINS - 1, NUM_BINS)
+    centre = float(regularizer.observe(SimilarityHistogram(counts, 1.0)))
+    assert centre == 1 - 1 / NUM_BINS
     regularizer.start_epoch()
-    thresholds = tf.Variable([0.5, 0.5])
+    thresholds = tf.Variable([centre, centre])
     with tf.GradientTape() as tape:
         loss = regularizer(thresholds)
     assert np.all(np.isfinite(tape.gradient(loss, thresholds)))
