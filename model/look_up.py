@@ -33,7 +33,9 @@ def look_up(table: Any, indices: Any, *, padding: int | None = None) -> Any:
             counted = indices
             if padding is not None:
                 # Sums leave out negative indices.
-                counted = tf.where(indices == padding, -1, indices)
+                counted = tf.where(
+                    indices == padding, tf.cast(-1, indices.dtype), indices
+                )
             return tf.math.unsorted_segment_sum(upstream, counted, tf.shape(rows)[0])
 
         return tf.gather(rows, indices), gradient
