@@ -152,7 +152,7 @@ TABLES = {
                 num_seeds=5,
             ),
             *_gone(
-                "SASRec, low-pass .7 (one norm)",
+                _ONE_NORM,
                 "AdaptiveRec us_x, temperature .05, start 1, low-pass .7 (one norm)",
             ),
         ),
@@ -170,7 +170,7 @@ TABLES = {
             ("DuoRec us_x, low-pass .7", "SASRec, low-pass .7"),
             (
                 "AdaptiveRec us_x, temperature .05, start 1, low-pass .7 (one norm)",
-                "SASRec, low-pass .7 (one norm)",
+                _ONE_NORM,
             ),
         ),
     ),

@@ -41,6 +41,8 @@ def plain_encode(encoder, item_ids):
     lengths = np.maximum((item_ids != 0).sum(axis=1), 1)
     batch = len(item_ids)
     x = tf.gather(encoder.item_embedding.embeddings.value, item_ids)
+    # Padding trains no embedding, nor where it stands for an empty sequence.
+    x = tf.where(item_ids[:, :, None] != 0, x, tf.stop_gradient(x))
     x = x + encoder.position_embedding.embeddings.value[None, :WIDTH]
 
     def norm(layer, x):
