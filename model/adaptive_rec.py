@@ -69,6 +69,8 @@ class AdaptiveRec(keras.Model):
         num_heads: Attention heads; divides `hidden_dim`.
         inner_dim: Units of the feed-forward networks.
         dropout: Rate, for embeddings, attention and sublayers alike.
+        positions_from: Whether the place of an item, which is embedded, too, is counted
+            from the `"start"` of the sequence or from its `"end"`.
         low_pass_share: Share of a low-pass filter beside attention in each block, from 0
             to below 1 (Shin et al. 2024, see :class:`~.low_pass.LowPass`).
         low_pass_frequencies: How many of the lowest frequencies it keeps.
@@ -110,6 +112,7 @@ class AdaptiveRec(keras.Model):
         num_heads: int = 2,
         inner_dim: int = 256,
         dropout: float = 0.5,
+        positions_from: str = "start",
         low_pass_share: float = 0.0,
         low_pass_frequencies: int = 3,
         next_item: str = "softmax",
@@ -161,6 +164,7 @@ class AdaptiveRec(keras.Model):
             num_heads=num_heads,
             inner_dim=inner_dim,
             dropout=dropout,
+            positions_from=positions_from,
             low_pass_share=low_pass_share,
             low_pass_frequencies=low_pass_frequencies,
             name="encoder",

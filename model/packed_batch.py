@@ -62,6 +62,12 @@ class PackedBatch:
         self.last_tokens = self._starts + last_positions
         self._sequence = sequence
 
+    @property
+    def positions_from_end(self) -> tf.Tensor:
+        """How many items of its sequence follow each token, int `[tokens]`; padding's 0."""
+        ends = tf.gather(self.last_positions, self._sequence)
+        return tf.maximum(ends - self.positions, 0)
+
     @classmethod
     def by_length(cls, item_ids: tf.Tensor, lengths: tf.Tensor) -> PackedBatch:
         """Leaves padding out and groups sequences of similar length.

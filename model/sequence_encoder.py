@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from adaptiverec.common.checks import check_at_least, check_rate
+from adaptiverec.common.checks import check_at_least, check_choice, check_rate
 from adaptiverec.common.errors import InvalidValueError
 from adaptiverec.model.dropout import Dropout
 from adaptiverec.model.initialization import small_normal
@@ -16,7 +16,9 @@ from adaptiverec.model.look_up import look_up
 from adaptiverec.model.packed_batch import PackedBatch
 from adaptiverec.model.transformer_block import TransformerBlock
 
-__all__ = ["SequenceEncoder", "sequence_lengths"]
+__all__ = ["POSITIONS_FROM", "SequenceEncoder", "sequence_lengths"]
+
+POSITIONS_FROM = ("start", "end")
 
 
 def sequence_lengths(item_ids: Any) -> Any:
@@ -42,6 +44,9 @@ class SequenceEncoder(keras.layers.Layer):
         num_heads: Attention heads of each.
         inner_dim: Units of their feed-forward networks.
         dropout: Rate, for embeddings, attention and sublayers alike.
+        positions_from: Which end of the sequence an item's place is counted from:
+            `"start"`, or `"end"`, where the last item's is always the same, as with
+            padding in front (Kang & McAuley 2018).
         low_pass_share: Share of a low-pass filter beside attention, from 0 to below 1.
         low_pass_frequencies: Of that filter, see :class:`~.low_pass.LowPass`.
 
@@ -64,6 +69,7 @@ class SequenceEncoder(keras.layers.Layer):
         num_heads: int = 2,
         inner_dim: int = 256,
         dropout: float = 0.5,
+        positions_from: str = "start",
         low_pass_share: float = 0.0,
         low_pass_frequencies: int = 3,
         **kwargs: Any,
@@ -80,6 +86,7 @@ class SequenceEncoder(keras.layers.Layer):
                 f"hidden_dim={hidden_dim}, num_heads={num_heads}"
             )
         check_rate("dropout", dropout)
+        check_choice("positions_from", positions_from, POSITIONS_FROM)
         check_rate("low_pass_share", low_pass_share)
         check_at_least("low_pass_frequencies", low_pass_frequencies, 1)
         self.num_items = num_items
@@ -89,6 +96,7 @@ class SequenceEncoder(keras.layers.Layer):
         self.num_heads = num_heads
         self.inner_dim = inner_dim
         self.dropout_rate = dropout
+        self.positions_from = positions_from
         self.low_pass_share = low_pass_share
         self.low_pass_frequencies = low_pass_frequencies
         # Padding, the items, [mask].
@@ -182,7 +190,9 @@ class SequenceEncoder(keras.layers.Layer):
     ) -> Any:
         """The states at the last tokens, or at all, in the order of the packed batch."""
         states = look_up(self.item_embedding.embeddings, batch.item_ids, padding=0)
-        states += look_up(self.position_embedding.embeddings, batch.positions)
+        from_end = self.positions_from == "end"
+        places = batch.positions_from_end if from_end else batch.positions
+        states += look_up(self.position_embedding.embeddings, places)
         states = ops.cast(states, self.compute_dtype)
         states = self.dropout(self.norm(states), training=training)
         for block in self.blocks[:-1]:
@@ -210,6 +220,7 @@ class SequenceEncoder(keras.layers.Layer):
             "num_heads": self.num_heads,
             "inner_dim": self.inner_dim,
             "dropout": self.dropout_rate,
+            "positions_from": self.positions_from,
             "low_pass_share": self.low_pass_share,
             "low_pass_frequencies": self.low_pass_frequencies,
         }

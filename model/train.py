@@ -31,6 +31,7 @@ def train(
     num_heads: int = 2,
     inner_dim: int = 256,
     dropout: float = 0.5,
+    positions_from: Literal["start", "end"] = "start",
     low_pass_share: float = 0.0,
     low_pass_frequencies: int = 3,
     next_item: Literal["softmax", "sampled_softmax", "gbce"] = "softmax",
@@ -89,6 +90,7 @@ def train(
         num_heads: Attention heads; divides hidden_dim.
         inner_dim: Units of the feed-forward networks.
         dropout: Rate, for embeddings, attention and sublayers alike.
+        positions_from: Which end of a sequence the place of an item is counted from.
         low_pass_share: Share of a low-pass filter beside attention in each block.
         low_pass_frequencies: How many of the lowest frequencies it keeps.
         next_item: The next-item loss: softmax over the whole catalogue; sampled_softmax

@@ -38,6 +38,7 @@ class ServingEncoder(tf.Module):
         super().__init__(name="encoder")
         self._item_matrix = item_matrix
         self._positions = _variable(encoder.position_embedding.embeddings, "positions")
+        self._from_end = encoder.positions_from == "end"
         self._norm = _Norm(encoder.norm, "norm")
         self._blocks = [
             _Block(block, f"block_{index}")
@@ -57,13 +58,17 @@ class ServingEncoder(tf.Module):
         width = tf.shape(item_ids)[1]
         lengths = tf.math.count_nonzero(item_ids, axis=1, dtype=tf.int32)
         places = tf.range(width)
-        states = gather_read(self._item_matrix, item_ids) + self._positions[:width]
-        states = self._norm(states)
+        last = tf.maximum(lengths - 1, 0)
+        if self._from_end:
+            ago = tf.maximum(last[:, None] - places[None, :], 0)
+            positions = gather_read(self._positions, ago)
+        else:
+            positions = self._positions[:width]
+        states = self._norm(gather_read(self._item_matrix, item_ids) + positions)
         later = tf.cast(places[None, :] > places[:, None], tf.float32) * _MASKED
         for block in self._blocks[:-1]:
             states = block(states, later)
         # Only the last item's state is asked for: the last block computes no other.
-        last = tf.maximum(lengths - 1, 0)
         beyond = tf.cast(places[None, :] > last[:, None], tf.float32) * _MASKED
         return self._blocks[-1].last_state(states, last, beyond)
 

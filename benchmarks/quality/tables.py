@@ -123,6 +123,8 @@ _ONE_NORM_CHANGES = (
     "128 dimensions, dropout .6",
     "1 head, batch 256, rate .0005",
 )
+# Down to nothing at about where a constant rate has its best epoch.
+_COSINE_SCHEDULE = {"schedule": "cosine", "warmup_epochs": 5, "epochs": 60}
 # Every position is a target, so an epoch is one pass over the users.
 _SEQUENCES = {"instances": "sequences", "batch_size": 128}
 # The authors' settings: batch 1024, dropout .5, Adam 1e-3, patience 10 on NDCG@10.
@@ -197,10 +199,11 @@ TABLES = {
                         "learning_rate": 5e-4,
                     },
                     "weight decay .01": {"weight_decay": 0.01},
-                    "warm-up and cosine": {
-                        "schedule": "cosine",
-                        "warmup_epochs": 5,
-                        "epochs": 60,
+                    "warm-up and cosine": _COSINE_SCHEDULE,
+                    "positions from the end": {"positions_from": "end"},
+                    "positions from the end, warm-up and cosine": {
+                        "positions_from": "end",
+                        **_COSINE_SCHEDULE,
                     },
                     "sampled softmax": {"next_item": "sampled_softmax"},
                     "gBCE": {"next_item": "gbce"},

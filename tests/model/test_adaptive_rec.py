@@ -208,6 +208,10 @@ def test_removing_seen_items_is_a_switch() -> None:
             {"objective": "bpr"},
             "objective must be one of 'adaptive', .*Received: 'bpr'",
         ),
+        (
+            {"positions_from": "left"},
+            "positions_from must be one of 'start', 'end'. Received: 'left'",
+        ),
         ({"views": "x"}, "views must be one of 'us_x', .*Received: 'x'"),
         ({"next_item": "bpr"}, "next_item must be one of 'softmax', .*Received: 'bpr'"),
         ({"gbce_calibration": 2}, "gbce_calibration must be at most 1. Received: 2"),

@@ -9,8 +9,8 @@ from adaptiverec.model.sequence_encoder import SequenceEncoder
 
 @pytest.fixture(
     scope="module",
-    params=[{}, {"low_pass_share": 0.7}],
-    ids=["attention", "low-pass"],
+    params=[{}, {"low_pass_share": 0.7}, {"positions_from": "end"}],
+    ids=["attention", "low-pass", "from-end"],
 )
 def encoder(request) -> SequenceEncoder:
     return random_encoder(**request.param)
@@ -80,10 +80,14 @@ def test_every_item_and_its_place_matter(encoder) -> None:
     assert not np.allclose(encoder(swapped), base, atol=1e-4)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.7])
-def test_equals_an_independent_implementation(share) -> None:
+@pytest.mark.parametrize(
+    ("share", "positions_from"), [(0.0, "start"), (0.7, "start"), (0.0, "end")]
+)
+def test_equals_an_independent_implementation(share, positions_from) -> None:
     """The transformer in NumPy, all positions in all blocks, then the last one."""
-    encoder = random_encoder(low_pass_share=share, low_pass_frequencies=2)
+    encoder = random_encoder(
+        low_pass_share=share, low_pass_frequencies=2, positions_from=positions_from
+    )
     ids = rows([7])[0, :7]
     w = {
         weight.path.split("encoder/", 1)[-1]: np.asarray(weight)
@@ -103,7 +107,8 @@ def test_equals_an_independent_implementation(share) -> None:
 
         return x * 0.5 * (1 + np.vectorize(erf)(x / np.sqrt(2)))
 
-    x = w["item_embedding/embeddings"][ids] + w["position_embedding/embeddings"][:7]
+    places = np.arange(7) if positions_from == "start" else np.arange(7)[::-1]
+    x = w["item_embedding/embeddings"][ids] + w["position_embedding/embeddings"][places]
     x = norm(x, "norm")
     ago = np.arange(7)[:, None] - np.arange(7)[None, :]
     smoothing = np.where(ago >= 0, low_pass_kernel(20, 2)[ago], 0.0)

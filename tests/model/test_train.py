@@ -58,6 +58,7 @@ ALL_POSITIONS = {
     "instances": "sequences",
     "batch_size": 64,
     "low_pass_share": 0.7,
+    "positions_from": "end",
     "schedule": "cosine",
     "warmup_epochs": 1.0,
     "weight_decay": 0.1,

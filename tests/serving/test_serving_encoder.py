@@ -10,10 +10,13 @@ from adaptiverec.model.sequence_encoder import SequenceEncoder
 from adaptiverec.serving.serving_encoder import ServingEncoder
 
 
+@pytest.mark.parametrize("positions_from", ["start", "end"])
 @pytest.mark.parametrize("low_pass_share", [0.0, 0.7])
 @pytest.mark.parametrize("num_blocks", [1, 2, 3])
 @pytest.mark.parametrize("num_heads", [1, 2, 4])
-def test_it_gives_the_models_numbers(num_blocks, num_heads, low_pass_share) -> None:
+def test_it_gives_the_models_numbers(
+    num_blocks, num_heads, low_pass_share, positions_from
+) -> None:
     tf.keras.utils.set_random_seed(num_blocks * 10 + num_heads)
     encoder = SequenceEncoder(
         num_items=30,
@@ -22,6 +25,7 @@ def test_it_gives_the_models_numbers(num_blocks, num_heads, low_pass_share) -> N
         num_blocks=num_blocks,
         num_heads=num_heads,
         inner_dim=12,
+        positions_from=positions_from,
         low_pass_share=low_pass_share,
         low_pass_frequencies=2,
     )
