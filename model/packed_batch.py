@@ -277,7 +277,7 @@ class _Padding:
         def look_up(flat: tf.Tensor) -> Any:
             def gradient(upstream: tf.Tensor) -> tf.Tensor:
                 padded = tf.gather(upstream, self._there)
-                return tf.where(self._real, padded, tf.zeros_like(padded))
+                return padded * tf.cast(self._real, padded.dtype)
 
             return tf.gather(flat, self._back), gradient
 
