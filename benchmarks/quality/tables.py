@@ -125,6 +125,7 @@ _ONE_NORM_CHANGES = (
 )
 # Down to nothing at about where a constant rate has its best epoch.
 _COSINE_SCHEDULE = {"schedule": "cosine", "warmup_epochs": 5, "epochs": 60}
+_END_AND_COSINE = {"positions_from": "end", **_COSINE_SCHEDULE}
 # Every position is a target, so an epoch is one pass over the users.
 _SEQUENCES = {"instances": "sequences", "batch_size": 128}
 # The authors' settings: batch 1024, dropout .5, Adam 1e-3, patience 10 on NDCG@10.
@@ -201,10 +202,7 @@ TABLES = {
                     "weight decay .01": {"weight_decay": 0.01},
                     "warm-up and cosine": _COSINE_SCHEDULE,
                     "positions from the end": {"positions_from": "end"},
-                    "positions from the end, warm-up and cosine": {
-                        "positions_from": "end",
-                        **_COSINE_SCHEDULE,
-                    },
+                    "positions from the end, warm-up and cosine": _END_AND_COSINE,
                     "sampled softmax": {"next_item": "sampled_softmax"},
                     "gBCE": {"next_item": "gbce"},
                 },
@@ -220,6 +218,7 @@ TABLES = {
                     "denominator over all": {"denominator": "all"},
                     "mean": {"threshold_target": "mean"},
                     "median": {"threshold_target": "median"},
+                    "positions from the end, warm-up and cosine": _END_AND_COSINE,
                 },
             ),
             *_gone(_ONE_NORM, *(f"{_ONE_NORM}, {name}" for name in _ONE_NORM_CHANGES)),
