@@ -8,7 +8,7 @@ import keras
 
 from adaptiverec.common.checks import check_above, check_at_least, check_choice
 
-__all__ = ["SCHEDULES", "AdamW", "make_optimizer"]
+__all__ = ["SCHEDULES", "AdamW", "is_matrix", "make_optimizer"]
 
 SCHEDULES = ("constant", "cosine")
 
@@ -25,14 +25,13 @@ class AdamW(keras.optimizers.AdamW):
     def build(self, variables: Any) -> None:
         """Creates the state for these variables."""
         if not self.built:
-            self.exclude_from_weight_decay(
-                [v for v in variables if v.path.split("/")[-1] not in _DECAYED]
-            )
+            self.exclude_from_weight_decay([v for v in variables if not is_matrix(v)])
         super().build(variables)
 
 
-# Matrices: of dense layers and of look-ups.
-_DECAYED = ("kernel", "embeddings")
+def is_matrix(variable: Any) -> bool:
+    """Whether it is of a dense layer or of a look-up: no bias, shift or scale."""
+    return variable.path.split("/")[-1] in ("kernel", "embeddings")
 
 
 def make_optimizer(

@@ -19,6 +19,7 @@ from adaptiverec.model.next_item_objective import (
     NextItemObjective,
     positions_with_target,
 )
+from adaptiverec.model.optimization import is_matrix
 from adaptiverec.model.replicas import gather_rows
 from adaptiverec.model.sequence_encoder import SequenceEncoder
 from adaptiverec.model.views import make_views
@@ -41,12 +42,19 @@ class Losses(NamedTuple):
 class TotalLoss:
     """``L_total = L_basic + contrastive_weight * L_cl`` (poster, "Proposed Method").
 
+    With an `l2_weight`, half of it times the squares of all numbers in the encoder's
+    matrices is added, so that the gradient of each has `l2_weight` times the number. Under
+    Adam, that is not the weight decay of AdamW: Adam divides it by the size of the
+    gradients, so that items that are seldom seen are held back most (Loshchilov & Hutter
+    2019, section 2).
+
     Args:
         encoder: ``f``.
         next_item: ``L_basic``.
         contrast: ``L_cl``, or None for none.
         views: What is contrasted, see :func:`~.views.make_views`; None for nothing.
         contrastive_weight: Of ``L_cl``.
+        l2_weight: Of the squares.
         seed_generator: Of the augmentations.
     """
 
@@ -58,6 +66,7 @@ class TotalLoss:
         contrast: ContrastiveObjective | None,
         views: str | None,
         contrastive_weight: float,
+        l2_weight: float,
         seed_generator: keras.random.SeedGenerator,
     ) -> None:
         self._encoder = encoder
@@ -65,6 +74,7 @@ class TotalLoss:
         self._contrast = contrast
         self._views = views
         self._contrastive_weight = contrastive_weight
+        self._l2_weight = l2_weight
         self._seed_generator = seed_generator
 
     def __call__(
@@ -115,12 +125,19 @@ class TotalLoss:
         basic = self._next_item(
             rows, self._encoder.item_vectors, targets, sample_weight, counted=counted
         )
-        if self._contrast is None:
-            return Losses(basic, basic)
-        contrastive = [
-            self._contrast(gather_rows(z1), gather_rows(z2)) for z1, z2 in pairs
-        ]
-        return Losses(basic + self._contrastive_weight * sum(contrastive), basic)
+        total = basic
+        if self._contrast is not None:
+            contrastive = [
+                self._contrast(gather_rows(z1), gather_rows(z2)) for z1, z2 in pairs
+            ]
+            total += self._contrastive_weight * sum(contrastive)
+        if self._l2_weight:
+            total += 0.5 * self._l2_weight * self._squares()
+        return Losses(total, basic)
+
+    def _squares(self) -> Any:
+        matrices = filter(is_matrix, self._encoder.trainable_weights)
+        return sum(ops.sum(ops.square(matrix)) for matrix in matrices)
 
     def _encode(self, batches: tuple[Any, ...], fixed_shapes: bool) -> list[Any]:
         """Encodes several batches in one pass, each row with a dropout mask of its own."""

@@ -126,6 +126,7 @@ _ONE_NORM_CHANGES = (
 # Down to nothing at about where a constant rate has its best epoch.
 _COSINE_SCHEDULE = {"schedule": "cosine", "warmup_epochs": 5, "epochs": 60}
 _END_AND_COSINE = {"positions_from": "end", **_COSINE_SCHEDULE}
+_WITH_L2 = {**_END_AND_COSINE, "l2_weight": 1e-4}
 # Every position is a target, so an epoch is one pass over the users.
 _SEQUENCES = {"instances": "sequences", "batch_size": 128}
 # The authors' settings: batch 1024, dropout .5, Adam 1e-3, patience 10 on NDCG@10.
@@ -203,6 +204,7 @@ TABLES = {
                     "warm-up and cosine": _COSINE_SCHEDULE,
                     "positions from the end": {"positions_from": "end"},
                     "positions from the end, warm-up and cosine": _END_AND_COSINE,
+                    "positions from the end, warm-up and cosine, L2": _WITH_L2,
                     "sampled softmax": {"next_item": "sampled_softmax"},
                     "gBCE": {"next_item": "gbce"},
                 },

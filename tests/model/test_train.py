@@ -62,6 +62,7 @@ ALL_POSITIONS = {
     "schedule": "cosine",
     "warmup_epochs": 1.0,
     "weight_decay": 0.1,
+    "l2_weight": 1e-4,
 }
 
 
