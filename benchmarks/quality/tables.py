@@ -125,12 +125,48 @@ _ONE_NORM_CHANGES = (
 )
 # Down to nothing at about where a constant rate has its best epoch.
 _COSINE_SCHEDULE = {"schedule": "cosine", "warmup_epochs": 5, "epochs": 60}
+_RECIPE = "positions from the end, warm-up and cosine"
 _END_AND_COSINE = {"positions_from": "end", **_COSINE_SCHEDULE}
 _WITH_L2 = {**_END_AND_COSINE, "l2_weight": 1e-4}
 # Every position is a target, so an epoch is one pass over the users.
 _SEQUENCES = {"instances": "sequences", "batch_size": 128}
 # The authors' settings: batch 1024, dropout .5, Adam 1e-3, patience 10 on NDCG@10.
 _POSTER = {"max_length": 50, "batch_size": 1024, "epochs": 100, "patience": 10}
+# What is changed in Beauty's best, one row each: the encoder and its training, beside
+# the branch; the objective, beside both.
+_BRANCH = "SASRec, low-pass .7"
+_ENCODER_CHANGES: dict[str, dict[str, Any]] = {
+    "batch 256": {"batch_size": 256},
+    "all positions": _SEQUENCES,
+    "1 head": {"num_heads": 1},
+    "128 dimensions": {"hidden_dim": 128},
+    "dropout .6": {"dropout": 0.6},
+    "128 dimensions, dropout .6": {"hidden_dim": 128, "dropout": 0.6},
+    # As BSARec's authors train it.
+    "1 head, batch 256, rate .0005": {
+        "num_heads": 1,
+        "batch_size": 256,
+        "learning_rate": 5e-4,
+    },
+    "weight decay .01": {"weight_decay": 0.01},
+    "warm-up and cosine": _COSINE_SCHEDULE,
+    "positions from the end": {"positions_from": "end"},
+    _RECIPE: _END_AND_COSINE,
+    f"{_RECIPE}, L2": _WITH_L2,
+    "sampled softmax": {"next_item": "sampled_softmax"},
+    "gBCE": {"next_item": "gbce"},
+}
+_CONTRAST = "AdaptiveRec, temperature .05, start 1, low-pass .7"
+_OBJECTIVE_CHANGES: dict[str, dict[str, Any]] = {
+    "quantile .99": {"threshold_quantile": 0.99},
+    "soft": {"assignment": "soft"},
+    "weights inside": {"pair_weights": "inside"},
+    "denominator over all": {"denominator": "all"},
+    "mean": {"threshold_target": "mean"},
+    "median": {"threshold_target": "median"},
+    _RECIPE: _END_AND_COSINE,
+    f"{_RECIPE}, L2": _WITH_L2,
+}
 
 TABLES = {
     "beauty-poster": Table(
@@ -185,48 +221,24 @@ TABLES = {
         rows=(
             Row("SASRec", _SASREC),
             # The encoder and its training, one change each.
-            *_with_changes(
-                Row("SASRec, low-pass .7", _SMOOTH),
-                {
-                    "batch 256": {"batch_size": 256},
-                    "all positions": _SEQUENCES,
-                    "1 head": {"num_heads": 1},
-                    "128 dimensions": {"hidden_dim": 128},
-                    "dropout .6": {"dropout": 0.6},
-                    "128 dimensions, dropout .6": {"hidden_dim": 128, "dropout": 0.6},
-                    # As BSARec's authors train it.
-                    "1 head, batch 256, rate .0005": {
-                        "num_heads": 1,
-                        "batch_size": 256,
-                        "learning_rate": 5e-4,
-                    },
-                    "weight decay .01": {"weight_decay": 0.01},
-                    "warm-up and cosine": _COSINE_SCHEDULE,
-                    "positions from the end": {"positions_from": "end"},
-                    "positions from the end, warm-up and cosine": _END_AND_COSINE,
-                    "positions from the end, warm-up and cosine, L2": _WITH_L2,
-                    "sampled softmax": {"next_item": "sampled_softmax"},
-                    "gBCE": {"next_item": "gbce"},
-                },
-            ),
+            *_with_changes(Row(_BRANCH, _SMOOTH), _ENCODER_CHANGES),
             # The objective, one change each.
             Row("DuoRec, low-pass .7", {**_DUOREC, **_LOW_PASS}),
-            *_with_changes(
-                Row("AdaptiveRec, temperature .05, start 1, low-pass .7", _ALL),
-                {
-                    "quantile .99": {"threshold_quantile": 0.99},
-                    "soft": {"assignment": "soft"},
-                    "weights inside": {"pair_weights": "inside"},
-                    "denominator over all": {"denominator": "all"},
-                    "mean": {"threshold_target": "mean"},
-                    "median": {"threshold_target": "median"},
-                    "positions from the end, warm-up and cosine": _END_AND_COSINE,
-                },
-            ),
+            *_with_changes(Row(_CONTRAST, _ALL), _OBJECTIVE_CHANGES),
             *_gone(_ONE_NORM, *(f"{_ONE_NORM}, {name}" for name in _ONE_NORM_CHANGES)),
         ),
-        against=("SASRec", "SASRec, low-pass .7"),
-        pairs=tuple((f"{_ONE_NORM}, {name}", _ONE_NORM) for name in _ONE_NORM_CHANGES),
+        against=("SASRec",),
+        pairs=(
+            *((f"{_BRANCH}, {name}", _BRANCH) for name in _ENCODER_CHANGES),
+            *((f"{_ONE_NORM}, {name}", _ONE_NORM) for name in _ONE_NORM_CHANGES),
+            *((f"{_CONTRAST}, {name}", _CONTRAST) for name in _OBJECTIVE_CHANGES),
+            (f"{_BRANCH}, {_RECIPE}, L2", f"{_BRANCH}, {_RECIPE}"),
+            # What the contrast does beside all that.
+            (_CONTRAST, _BRANCH),
+            ("DuoRec, low-pass .7", _BRANCH),
+            (f"{_CONTRAST}, {_RECIPE}", f"{_BRANCH}, {_RECIPE}"),
+            (f"{_CONTRAST}, {_RECIPE}, L2", f"{_BRANCH}, {_RECIPE}, L2"),
+        ),
     ),
     "ml-1m-best": Table(
         title="MovieLens 1M, our best with seen items removed: length 200, all positions",
