@@ -321,7 +321,7 @@ def options_of_the_page_on_training() -> list[str]:
 
 @pytest.mark.parametrize("options", options_of_the_page_on_training())
 def test_the_options_of_the_page_on_training_are_options(options) -> None:
-    names = re.findall(r"--([a-z-]+)", options)
+    names = re.findall(r"--([a-z0-9-]+)", options)
     known = inspect.signature(train).parameters
     assert [name for name in names if name.replace("-", "_") not in known] == []
     if " " in options:
