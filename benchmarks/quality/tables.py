@@ -232,6 +232,7 @@ TABLES = {
             *((f"{_BRANCH}, {name}", _BRANCH) for name in _ENCODER_CHANGES),
             *((f"{_ONE_NORM}, {name}", _ONE_NORM) for name in _ONE_NORM_CHANGES),
             *((f"{_CONTRAST}, {name}", _CONTRAST) for name in _OBJECTIVE_CHANGES),
+            (f"{_BRANCH}, {_RECIPE}", f"{_BRANCH}, warm-up and cosine"),
             (f"{_BRANCH}, {_RECIPE}, L2", f"{_BRANCH}, {_RECIPE}"),
             # What the contrast does beside all that.
             (_CONTRAST, _BRANCH),
