@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterable
 from typing import Any
 
 __all__ = ["TABLES", "Job", "Row", "Table", "jobs_of"]
@@ -97,6 +98,13 @@ def _with_changes(row: Row, changes: dict[str, dict[str, Any]]) -> tuple[Row, ..
     return (row, *changed)
 
 
+def _pairs_with_changes(
+    row: str, changes: Iterable[str]
+) -> tuple[tuple[str, str], ...]:
+    """Each change of the row beside it, by the names that :func:`_with_changes` gives."""
+    return tuple((f"{row}, {name}", row) for name in changes)
+
+
 def _gone(*names: str) -> tuple[Row, ...]:
     return tuple(Row(name, {}, num_seeds=0) for name in names)
 
@@ -184,7 +192,7 @@ TABLES = {
             Row("AdaptiveRec us_x, temperature .05, start 1", _FROM_ABOVE, num_seeds=5),
             Row("InfoNCE us_x, cosine, temperature .05", {**_COSINE, **_SHARP}),
             # The low-pass branch, with each objective.
-            Row("SASRec, low-pass .7", _SMOOTH, num_seeds=5),
+            Row(_BRANCH, _SMOOTH, num_seeds=5),
             Row("DuoRec us_x, low-pass .7", {**_DUOREC, **_LOW_PASS}),
             Row(
                 "AdaptiveRec us_x, temperature .05, start 1, low-pass .7",
@@ -205,9 +213,9 @@ TABLES = {
             ),
             (
                 "AdaptiveRec us_x, temperature .05, start 1, low-pass .7",
-                "SASRec, low-pass .7",
+                _BRANCH,
             ),
-            ("DuoRec us_x, low-pass .7", "SASRec, low-pass .7"),
+            ("DuoRec us_x, low-pass .7", _BRANCH),
             (
                 "AdaptiveRec us_x, temperature .05, start 1, low-pass .7 (one norm)",
                 _ONE_NORM,
@@ -229,9 +237,9 @@ TABLES = {
         ),
         against=("SASRec",),
         pairs=(
-            *((f"{_BRANCH}, {name}", _BRANCH) for name in _ENCODER_CHANGES),
-            *((f"{_ONE_NORM}, {name}", _ONE_NORM) for name in _ONE_NORM_CHANGES),
-            *((f"{_CONTRAST}, {name}", _CONTRAST) for name in _OBJECTIVE_CHANGES),
+            *_pairs_with_changes(_BRANCH, _ENCODER_CHANGES),
+            *_pairs_with_changes(_ONE_NORM, _ONE_NORM_CHANGES),
+            *_pairs_with_changes(_CONTRAST, _OBJECTIVE_CHANGES),
             (f"{_BRANCH}, {_RECIPE}", f"{_BRANCH}, warm-up and cosine"),
             (f"{_BRANCH}, {_RECIPE}, L2", f"{_BRANCH}, {_RECIPE}"),
             # What the contrast does beside all that.

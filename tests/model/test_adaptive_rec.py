@@ -94,8 +94,9 @@ def test_total_loss_is_the_weighted_sum(trained) -> None:
 def test_l2_adds_its_share_of_each_matrix_to_its_gradient() -> None:
     keras.utils.set_random_seed(3)
     inputs, targets = next(iter(cyclic_batches()))
-    plain = AdaptiveRec(NUM_ITEMS, **{**SMALL, "dropout": 0.0})
-    penalised = AdaptiveRec(NUM_ITEMS, **{**SMALL, "dropout": 0.0}, l2_weight=0.5)
+    options = {**SMALL, "dropout": 0.0}
+    plain = AdaptiveRec(NUM_ITEMS, **options)
+    penalised = AdaptiveRec(NUM_ITEMS, **options, l2_weight=0.5)
     for weight in plain.weights:
         weight.assign(weight + 0.1)
     penalised.set_weights(plain.get_weights())
