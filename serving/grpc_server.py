@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ _LEAST_THREADS = 64
 # What comes while all threads are busy waits, rather than fails, through the moments in
 # which a version is loaded.
 _WAITING_PER_THREAD = 15
+# Until what no method ever saw is taken for lost; gRPC ends at once without such calls.
+_LOST_AFTER_SECONDS = 1.0
 
 
 class GrpcServer:
@@ -96,7 +99,8 @@ class GrpcServer:
         """Refuses new requests and lets the running ones end.
 
         Args:
-            grace: How many seconds they have; then they are cancelled.
+            grace: How many seconds they have; then they are cancelled. Once they have
+                ended, so is what came as the server stopped and gRPC did not answer.
         """
         with self._stop_lock:
             if not self._stopped.is_set():
@@ -134,7 +138,19 @@ class GrpcServer:
     async def _stop(self, grace: float) -> None:
         if self._health is not None:
             self._health.draining()
-        await self._server.stop(grace)
+        stopping = asyncio.create_task(self._server.stop(grace))
+        # Calls are the only other tasks of this loop, which is the server's alone.
+        own = {stopping, asyncio.current_task()}
+        while not stopping.done() and (running := asyncio.all_tasks() - own):
+            await asyncio.wait(
+                {stopping, *running}, return_when=asyncio.FIRST_COMPLETED
+            )
+        # At times gRPC loses a call that comes as the server stops: no method is asked,
+        # and the caller and the server would wait until the grace is over.
+        await asyncio.wait({stopping}, timeout=_LOST_AFTER_SECONDS)
+        if not stopping.done():
+            await self._server.stop(None)
+        await stopping
 
     def _listen(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
         try:
