@@ -140,40 +140,41 @@ _WITH_L2 = {**_END_AND_COSINE, "l2_weight": 1e-4}
 _SEQUENCES = {"instances": "sequences", "batch_size": 128}
 # The authors' settings: batch 1024, dropout .5, Adam 1e-3, patience 10 on NDCG@10.
 _POSTER = {"max_length": 50, "batch_size": 1024, "epochs": 100, "patience": 10}
-# What is changed in Beauty's best, one row each: the encoder and its training, beside
-# the branch; the objective, beside both.
 _BRANCH = "SASRec, low-pass .7"
-_ENCODER_CHANGES: dict[str, dict[str, Any]] = {
-    "batch 256": {"batch_size": 256},
-    "all positions": _SEQUENCES,
-    "1 head": {"num_heads": 1},
-    "128 dimensions": {"hidden_dim": 128},
-    "dropout .6": {"dropout": 0.6},
-    "128 dimensions, dropout .6": {"hidden_dim": 128, "dropout": 0.6},
-    # As BSARec's authors train it.
-    "1 head, batch 256, rate .0005": {
-        "num_heads": 1,
-        "batch_size": 256,
-        "learning_rate": 5e-4,
-    },
-    "weight decay .01": {"weight_decay": 0.01},
-    "warm-up and cosine": _COSINE_SCHEDULE,
-    "positions from the end": {"positions_from": "end"},
+_CONTRAST = "AdaptiveRec, temperature .05, start 1, low-pass .7"
+_BEST: dict[str, dict[str, Any]] = {
     _RECIPE: _END_AND_COSINE,
     f"{_RECIPE}, L2": _WITH_L2,
+}
+_BRANCH_CHANGES = {"warm-up and cosine": _COSINE_SCHEDULE, **_BEST}
+# Beauty's best in a third of its epochs, and what is changed there, one row each: of the
+# encoder and its training, and of the adaptive objective.
+_ABLATION: dict[str, Any] = {
+    **_LOW_PASS,
+    "positions_from": "end",
+    "schedule": "cosine",
+    "warmup_epochs": 2,
+    "epochs": 20,
+}
+_ENCODER_CHANGES: dict[str, dict[str, Any]] = {
+    "no low-pass": {"low_pass_share": 0.0},
+    "positions from the start": {"positions_from": "start"},
+    "constant rate": {"schedule": "constant", "warmup_epochs": 0},
+    "all positions": _SEQUENCES,
+    "weight decay .01": {"weight_decay": 0.01},
+    "L2": {"l2_weight": 1e-4},
     "sampled softmax": {"next_item": "sampled_softmax"},
     "gBCE": {"next_item": "gbce"},
 }
-_CONTRAST = "AdaptiveRec, temperature .05, start 1, low-pass .7"
 _OBJECTIVE_CHANGES: dict[str, dict[str, Any]] = {
+    "temperature 1": {"temperature": 1.0},
+    "start 0": {"threshold_start": 0.0},
     "quantile .99": {"threshold_quantile": 0.99},
+    "mean": {"threshold_target": "mean"},
+    "median": {"threshold_target": "median"},
     "soft": {"assignment": "soft"},
     "weights inside": {"pair_weights": "inside"},
     "denominator over all": {"denominator": "all"},
-    "mean": {"threshold_target": "mean"},
-    "median": {"threshold_target": "median"},
-    _RECIPE: _END_AND_COSINE,
-    f"{_RECIPE}, L2": _WITH_L2,
 }
 
 TABLES = {
@@ -189,16 +190,12 @@ TABLES = {
             *_modes("DuoRec", "info_nce"),
             *_modes("AdaptiveRec", "adaptive"),
             Row("AdaptiveRec us_x, temperature .05", {**_ADAPTIVE, **_SHARP}),
-            Row("AdaptiveRec us_x, temperature .05, start 1", _FROM_ABOVE, num_seeds=5),
+            Row("AdaptiveRec us_x, temperature .05, start 1", _FROM_ABOVE),
             Row("InfoNCE us_x, cosine, temperature .05", {**_COSINE, **_SHARP}),
             # The low-pass branch, with each objective.
-            Row(_BRANCH, _SMOOTH, num_seeds=5),
+            Row(_BRANCH, _SMOOTH),
             Row("DuoRec us_x, low-pass .7", {**_DUOREC, **_LOW_PASS}),
-            Row(
-                "AdaptiveRec us_x, temperature .05, start 1, low-pass .7",
-                _ALL,
-                num_seeds=5,
-            ),
+            Row("AdaptiveRec us_x, temperature .05, start 1, low-pass .7", _ALL),
             *_gone(
                 _ONE_NORM,
                 "AdaptiveRec us_x, temperature .05, start 1, low-pass .7 (one norm)",
@@ -228,25 +225,37 @@ TABLES = {
         options={**_POSTER, "exclude_seen": True, "epochs": 200, "patience": 20},
         rows=(
             Row("SASRec", _SASREC),
-            # The encoder and its training, one change each.
-            *_with_changes(Row(_BRANCH, _SMOOTH), _ENCODER_CHANGES),
-            # The objective, one change each.
-            Row("DuoRec, low-pass .7", {**_DUOREC, **_LOW_PASS}),
-            *_with_changes(Row(_CONTRAST, _ALL), _OBJECTIVE_CHANGES),
+            *_with_changes(Row(_BRANCH, _SMOOTH), _BRANCH_CHANGES),
+            *(
+                Row(f"{_CONTRAST}, {name}", {**_ALL, **options})
+                for name, options in _BEST.items()
+            ),
             *_gone(_ONE_NORM, *(f"{_ONE_NORM}, {name}" for name in _ONE_NORM_CHANGES)),
         ),
         against=("SASRec",),
         pairs=(
-            *_pairs_with_changes(_BRANCH, _ENCODER_CHANGES),
+            *_pairs_with_changes(_BRANCH, _BRANCH_CHANGES),
             *_pairs_with_changes(_ONE_NORM, _ONE_NORM_CHANGES),
-            *_pairs_with_changes(_CONTRAST, _OBJECTIVE_CHANGES),
             (f"{_BRANCH}, {_RECIPE}", f"{_BRANCH}, warm-up and cosine"),
             (f"{_BRANCH}, {_RECIPE}, L2", f"{_BRANCH}, {_RECIPE}"),
             # What the contrast does beside all that.
-            (_CONTRAST, _BRANCH),
-            ("DuoRec, low-pass .7", _BRANCH),
-            (f"{_CONTRAST}, {_RECIPE}", f"{_BRANCH}, {_RECIPE}"),
-            (f"{_CONTRAST}, {_RECIPE}, L2", f"{_BRANCH}, {_RECIPE}, L2"),
+            *((f"{_CONTRAST}, {name}", f"{_BRANCH}, {name}") for name in _BEST),
+        ),
+    ),
+    "beauty-ablations": Table(
+        title="Amazon Beauty, one option at a time: seen items removed, 20 epochs",
+        data="beauty",
+        options={**_POSTER, "exclude_seen": True, **_ABLATION},
+        rows=(
+            *_with_changes(Row("SASRec", _SASREC), _ENCODER_CHANGES),
+            Row("DuoRec us_x", _DUOREC),
+            *_with_changes(Row("AdaptiveRec us_x", _FROM_ABOVE), _OBJECTIVE_CHANGES),
+        ),
+        pairs=(
+            *_pairs_with_changes("SASRec", _ENCODER_CHANGES),
+            ("DuoRec us_x", "SASRec"),
+            ("AdaptiveRec us_x", "SASRec"),
+            *_pairs_with_changes("AdaptiveRec us_x", _OBJECTIVE_CHANGES),
         ),
     ),
     "ml-1m-best": Table(
@@ -268,11 +277,22 @@ TABLES = {
                     "128 dimensions": {"hidden_dim": 128},
                     "256 dimensions": {"hidden_dim": 256},
                     "128 dimensions, dropout .3": {"hidden_dim": 128, "dropout": 0.3},
+                    f"128 dimensions, dropout .3, {_RECIPE}": {
+                        "hidden_dim": 128,
+                        "dropout": 0.3,
+                        **_END_AND_COSINE,
+                    },
                     "128 dimensions, 3 blocks": {"hidden_dim": 128, "num_blocks": 3},
                     "128 dimensions, 3 blocks, dropout .3": {
                         "hidden_dim": 128,
                         "num_blocks": 3,
                         "dropout": 0.3,
+                    },
+                    f"128 dimensions, 3 blocks, dropout .3, {_RECIPE}": {
+                        "hidden_dim": 128,
+                        "num_blocks": 3,
+                        "dropout": 0.3,
+                        **_END_AND_COSINE,
                     },
                     # BSARec's share for this data.
                     "low-pass .3": {"low_pass_share": 0.3},
