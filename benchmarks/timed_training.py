@@ -2,6 +2,7 @@
 
 The one argument is a JSON object: ``data``, a prepared directory; ``kind``, ``fast`` for
 the model as it is or ``plain`` for the usual Keras layers (``rivals/keras_layers.py``);
+``side_by_side``, whether operations have one thread each, as in ``adaptiverec train``;
 ``steps``, how many are timed, and ``warm_up``, how many before.
 """
 
@@ -27,7 +28,10 @@ from adaptiverec.model.instances import (
     training_dataset,
 )
 from adaptiverec.model.prepared_data import PreparedData
+from adaptiverec.model.threads import give_each_operation_one_thread
+from adaptiverec.model.views import num_passes
 
+VIEWS = "us_x"
 MAX_LENGTH = 50
 BATCH_SIZE = 1024
 HIDDEN_DIM = 64
@@ -69,15 +73,18 @@ def step_flops(tokens: float, num_items: int) -> float:
 
 
 def gemm_flops_per_second() -> float:
-    """What the machine does at most, by a large square product."""
-    matrix = tf.random.normal([_GEMM_SIZE, _GEMM_SIZE])
-    product = tf.function(lambda: tf.matmul(matrix, matrix))
+    """What the machine does at most: large square products, as many at once as cores."""
+    matrices = [
+        tf.random.normal([_GEMM_SIZE, _GEMM_SIZE])
+        for _ in range(len(os.sched_getaffinity(0)))
+    ]
+    products = tf.function(lambda: [tf.matmul(matrix, matrix) for matrix in matrices])
     seconds = []
     for _ in range(12):
         begin = time.perf_counter()
-        product()
+        products()
         seconds.append(time.perf_counter() - begin)
-    return 2 * _GEMM_SIZE**3 / min(seconds)
+    return len(matrices) * 2 * _GEMM_SIZE**3 / min(seconds)
 
 
 def mean_tokens(sequences: Any) -> float:
@@ -93,6 +100,8 @@ def mean_tokens(sequences: Any) -> float:
 def main() -> None:
     """Runs it."""
     given = json.loads(sys.argv[1])
+    if given["side_by_side"]:
+        give_each_operation_one_thread(num_passes=num_passes(VIEWS))
     keras.utils.set_random_seed(0)
     prepared = PreparedData.open(given["data"])
     sequences = prepared.sequences()
@@ -101,7 +110,7 @@ def main() -> None:
         from rivals.keras_layers import KerasLayersModel
 
         model_class = KerasLayersModel
-    model = model_class(prepared.num_items, max_length=MAX_LENGTH)
+    model = model_class(prepared.num_items, max_length=MAX_LENGTH, views=VIEWS)
     model.compile(keras.optimizers.Adam(1e-3))
     training = training_dataset(sequences, batch_size=BATCH_SIZE, max_length=MAX_LENGTH)
     validation = evaluation_dataset(sequences, "validation", max_length=MAX_LENGTH)

@@ -69,10 +69,11 @@ def main() -> None:
             make_log(log, kind="even", rows=200_000, users=22_000, items=12_000)
             measure(prepare_command(log, data))
 
-        def train(kind: str, steps: int, _: int) -> Measurement:
+        def train(kind: str, steps: int, side_by_side: bool, _: int) -> Measurement:
             arguments = {
                 "data": str(data),
                 "kind": kind,
+                "side_by_side": side_by_side,
                 "steps": steps,
                 "warm_up": given.warm_up,
             }
@@ -80,9 +81,12 @@ def main() -> None:
             return measure([sys.executable, script, json.dumps(arguments)])
 
         jobs = {
-            "adaptiverec": functools.partial(train, "fast", given.steps),
+            "adaptiverec": functools.partial(train, "fast", given.steps, True),
+            "with TensorFlow's default threads": functools.partial(
+                train, "fast", given.steps, False
+            ),
             "Keras' own layers": functools.partial(
-                train, "plain", max(round(given.steps * RIVAL_SHARE), 3)
+                train, "plain", max(round(given.steps * RIVAL_SHARE), 3), False
             ),
         }
         summaries = summarise(in_turns(jobs, given.runs))

@@ -9,7 +9,7 @@ __all__ = ["evaluate", "print_report"]
 
 
 def evaluate(
-    *, run: str, data: str, output: str | None = None, batch_size: int = 1024
+    *, run: str, data: str, output: str | None = None, batch_size: int = 256
 ) -> dict[str, Any]:
     """Measures a trained run on the test split, next to two baselines.
 

@@ -19,6 +19,8 @@ from adaptiverec.model.streaming import (
 
 __all__ = ["RunData", "naming_damaged_shards", "run_data"]
 
+_VALIDATION_BATCH_SIZE = 256
+
 
 class RunData(NamedTuple):
     """What a run reads.
@@ -57,25 +59,31 @@ def run_data(
         InvalidValueError: There is no training instance, or an argument is outside its
             rule.
     """
-    sizes = {name: configuration[name] for name in ("max_length", "batch_size")}
+    max_length = configuration["max_length"]
     training = {
-        **sizes,
+        "max_length": max_length,
+        "batch_size": configuration["batch_size"],
         "instances": configuration["instances"],
         "same_target": same_target,
         "seed": configuration["seed"],
         "initial_epoch": initial_epoch,
     }
+    validation = {
+        "max_length": max_length,
+        # Never more than in training, where somebody has found what the memory holds.
+        "batch_size": min(configuration["batch_size"], _VALIDATION_BATCH_SIZE),
+    }
     if configuration["stream"]:
         return RunData(
             prepared,
             streaming_training_dataset(prepared, **training),
-            streaming_evaluation_dataset(prepared, "validation", **sizes),
+            streaming_evaluation_dataset(prepared, "validation", **validation),
         )
     sequences = prepared.sequences()
     return RunData(
         sequences,
         training_dataset(sequences, **training),
-        evaluation_dataset(sequences, "validation", **sizes),
+        evaluation_dataset(sequences, "validation", **validation),
     )
 
 

@@ -138,7 +138,7 @@ def streaming_evaluation_dataset(
     part: str,
     *,
     max_length: int = 50,
-    batch_size: int = 1024,
+    batch_size: int = 256,
 ) -> tf.data.Dataset:
     """The targets of a part, each with its history, streamed in the order of the shards.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from adaptiverec.model.augmentation import two_augmentations
@@ -140,11 +140,14 @@ class TotalLoss:
         return sum(ops.sum(ops.square(matrix)) for matrix in matrices)
 
     def _encode(self, batches: tuple[Any, ...], fixed_shapes: bool) -> list[Any]:
-        """Encodes several batches in one pass, each row with a dropout mask of its own."""
+        """Encodes several batches, each row with a dropout mask of its own."""
         if not batches:
             return []
-        encode: Callable[..., Any] = self._encoder.encode_by_length
-        if fixed_shapes:
-            encode = self._encoder
+        if not fixed_shapes and not tf.config.list_logical_devices("GPU"):
+            # None needs another, so that cores have one each; see `model.threads`.
+            encode = self._encoder.encode_by_length
+            return [encode(batch, training=True) for batch in batches]
+        # A GPU divides each operation among all it has, and likes them few and large.
+        encode = self._encoder if fixed_shapes else self._encoder.encode_by_length
         together = encode(ops.concatenate(batches, axis=0), training=True)
         return ops.split(together, len(batches), axis=0)

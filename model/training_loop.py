@@ -33,7 +33,8 @@ from adaptiverec.model.prepared_data import PreparedData
 from adaptiverec.model.run import Run
 from adaptiverec.model.run_data import RunData, naming_damaged_shards, run_data
 from adaptiverec.model.sequences import SequenceSource
-from adaptiverec.model.views import SUPERVISED_VIEWS
+from adaptiverec.model.threads import give_each_operation_one_thread
+from adaptiverec.model.views import SUPERVISED_VIEWS, num_passes
 
 __all__ = ["build_model", "run_training"]
 
@@ -77,6 +78,9 @@ def run_training(
         name: configuration[name]
         for name in ("learning_rate", "weight_decay", "schedule", "warmup_epochs")
     }
+    views = configuration["views"] if configuration["objective"] != "none" else None
+    # Before the optimizer, which makes variables.
+    give_each_operation_one_thread(num_passes=num_passes(views))
     # All that can be wrong with the arguments is known before anything is read.
     make_optimizer(**optimization)
     prepared = PreparedData.open(data)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from adaptiverec.common.checks import check_choice
 from adaptiverec.common.errors import InvalidValueError
 
-__all__ = ["SUPERVISED_VIEWS", "VIEWS", "Views", "make_views"]
+__all__ = ["SUPERVISED_VIEWS", "VIEWS", "Views", "make_views", "num_passes"]
 
 VIEWS = ("us_x", "us", "su", "un", "augment")
 # Those that contrast with another sequence of the same target item (DuoRec, "semantic").
 SUPERVISED_VIEWS = ("us_x", "us", "su")
+
+_PASSES = {None: 1, "un": 2, "su": 2, "us": 3, "us_x": 3, "augment": 3}
 
 
 class Views(NamedTuple):
@@ -50,8 +53,8 @@ def make_views(
 
     Args:
         kind: One of :data:`VIEWS`, or None for no pair at all.
-        encode: Maps k batches of item ids to a list of k batches of representations, in
-            one pass, each row under a dropout mask of its own.
+        encode: Maps k batches of item ids to a list of k batches of representations, each
+            row under a dropout mask of its own.
         item_ids: s, int tensor of shape `[batch, length]`.
         same_target_item_ids: s', of the same shape; for the supervised kinds.
         augment: Gives two augmentations of a batch; for `"augment"`.
@@ -86,3 +89,14 @@ def make_views(
         return Views(first, [(view_a, view_b)])
     (first,) = encode(item_ids)
     return Views(first, [])
+
+
+def num_passes(kind: str | None) -> int:
+    """How many batches :func:`make_views` encodes, by the kind; 1 for None.
+
+    Raises:
+        InvalidValueError: There is no such kind.
+    """
+    if kind is not None:
+        check_choice("views", kind, VIEWS)
+    return _PASSES[kind]

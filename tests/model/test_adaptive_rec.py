@@ -203,6 +203,23 @@ def test_every_system_takes_a_step_that_trains_all_its_weights(options) -> None:
     assert unchanged == []
 
 
+def test_views_are_encoded_together_on_a_gpu_to_the_same_losses(monkeypatch) -> None:
+    model = AdaptiveRec(NUM_ITEMS, **SMALL | {"dropout": 0.0}, views="us")
+    inputs, targets = next(iter(cyclic_batches()))
+    encode, rows = model.encoder.encode_by_length, []
+
+    def encode_and_count(item_ids, **options):
+        rows.append(len(item_ids))
+        return encode(item_ids, **options)
+
+    monkeypatch.setattr(model.encoder, "encode_by_length", encode_and_count)
+    apart = model.total_loss(inputs, targets)
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [kind])
+    together = model.total_loss(inputs, targets)
+    np.testing.assert_allclose(together, apart, rtol=1e-5)
+    assert rows == [32, 32, 32, 96]
+
+
 def test_equal_seeds_give_equal_models() -> None:
     scores = []
     for _ in range(2):

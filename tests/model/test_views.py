@@ -1,12 +1,20 @@
 import pytest
 
 from adaptiverec.common.errors import InvalidValueError
-from adaptiverec.model.views import make_views
+from adaptiverec.model.views import make_views, num_passes
 
 
 def encode(*batches):
     """Each pass over a batch gets a dropout mask, and so a number, of its own."""
     return [f"f{number}({batch})" for number, batch in enumerate(batches, start=1)]
+
+
+def counted(passes: list[str]):
+    def encode_and_count(*batches):
+        passes.extend(batches)
+        return encode(*batches)
+
+    return encode_and_count
 
 
 @pytest.mark.parametrize(
@@ -21,15 +29,17 @@ def encode(*batches):
     ],
 )
 def test_which_two_are_contrasted(kind, pairs) -> None:
+    passes: list[str] = []
     views = make_views(
         kind,
-        encode,
+        counted(passes),
         "s",
         same_target_item_ids="s'",
         augment=lambda s: (f"a({s})", f"b({s})"),
     )
     assert views.first_pass == "f1(s)"
     assert views.pairs == pairs
+    assert num_passes(kind) == len(passes)
 
 
 def test_supervised_views_need_the_other_sequence() -> None:
@@ -37,3 +47,8 @@ def test_supervised_views_need_the_other_sequence() -> None:
         InvalidValueError, match=r"same_target_item_ids.*Received: views='su'"
     ):
         make_views("su", encode, "s")
+
+
+def test_there_is_no_number_of_passes_of_other_views() -> None:
+    with pytest.raises(InvalidValueError, match=r"views.*Received: .*sideways"):
+        num_passes("sideways")
