@@ -303,6 +303,16 @@ TABLES = {
             *_gone("SASRec, low-pass .3 (one norm)", "SASRec, pre-norm"),
         ),
         against=("SASRec",),
+        pairs=(
+            (
+                f"SASRec, 128 dimensions, dropout .3, {_RECIPE}",
+                "SASRec, 128 dimensions, dropout .3",
+            ),
+            (
+                f"SASRec, 128 dimensions, 3 blocks, dropout .3, {_RECIPE}",
+                "SASRec, 128 dimensions, 3 blocks, dropout .3",
+            ),
+        ),
     ),
     "ml-1m-poster": Table(
         title="MovieLens 1M, the poster's protocol",
