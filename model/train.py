@@ -58,6 +58,9 @@ def train(
     the best NDCG@10, and training stops when that has not risen for `patience` epochs.
     Without validation targets it runs all epochs and keeps the last.
 
+    Where there are no more cores than views, TensorFlow's operations have one thread each,
+    in the whole process, unless TF_NUM_INTRAOP_THREADS says how many.
+
     Args:
         data: A prepared directory.
         output: The run directory to make.
