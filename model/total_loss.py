@@ -143,11 +143,10 @@ class TotalLoss:
         """Encodes several batches, each row with a dropout mask of its own."""
         if not batches:
             return []
+        encode = self._encoder if fixed_shapes else self._encoder.encode_by_length
         if not fixed_shapes and not tf.config.list_logical_devices("GPU"):
             # None needs another, so that cores have one each; see `model.threads`.
-            encode = self._encoder.encode_by_length
             return [encode(batch, training=True) for batch in batches]
         # A GPU divides each operation among all it has, and likes them few and large.
-        encode = self._encoder if fixed_shapes else self._encoder.encode_by_length
         together = encode(ops.concatenate(batches, axis=0), training=True)
         return ops.split(together, len(batches), axis=0)

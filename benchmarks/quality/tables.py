@@ -304,13 +304,9 @@ TABLES = {
         ),
         against=("SASRec",),
         pairs=(
-            (
-                f"SASRec, 128 dimensions, dropout .3, {_RECIPE}",
-                "SASRec, 128 dimensions, dropout .3",
-            ),
-            (
-                f"SASRec, 128 dimensions, 3 blocks, dropout .3, {_RECIPE}",
-                "SASRec, 128 dimensions, 3 blocks, dropout .3",
+            *_pairs_with_changes("SASRec, 128 dimensions, dropout .3", [_RECIPE]),
+            *_pairs_with_changes(
+                "SASRec, 128 dimensions, 3 blocks, dropout .3", [_RECIPE]
             ),
         ),
     ),
