@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -294,9 +295,15 @@ def caller(toy_server: ModelServer) -> Iterator[Caller]:
     caller.channel.close()
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
 class Helpers:
     """What tests call; a conftest cannot be imported."""
 
+    free_port = staticmethod(free_port)
     predict_request = staticmethod(predict_request)
     save_toy = staticmethod(save_toy)
     wait_until = staticmethod(wait_until)

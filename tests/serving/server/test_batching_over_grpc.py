@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -26,28 +28,49 @@ pad_variable_length_inputs: true
 """
 
 
+MONITORING = 'prometheus_config { enable: true, path: "/metrics" }'
+
+
 @pytest.fixture
-def caller(start, publish, tmp_path):
+def started(start, publish, tmp_path, helpers):
     parameters = tmp_path / "batching.pbtxt"
     parameters.write_text(PARAMETERS)
+    monitoring = tmp_path / "monitoring.pbtxt"
+    monitoring.write_text(MONITORING)
     publish(tmp_path / "base", 1)
-    _, caller = start(
+    return start(
         tmp_path / "base",
         enable_batching=True,
         batching_parameters_file=str(parameters),
+        rest_api_port=helpers.free_port(),
+        monitoring_config_file=str(monitoring),
     )
-    return caller
 
 
-def test_who_leaves_a_batch_takes_nobody_along(caller, helpers):
+@pytest.fixture
+def caller(started):
+    return started[1]
+
+
+def num_come(server) -> int:
+    """How many requests have come to be put into a batch."""
+    url = f"http://127.0.0.1:{server.rest_port}/metrics"
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        page = answer.read().decode()
+    # No line before the first one.
+    counts = re.findall(r"batching_session:input_batch_size_count\{\} (\d+)", page)
+    return sum(map(int, counts))
+
+
+def test_who_leaves_a_batch_takes_nobody_along(started, helpers):
+    server, caller = started
     asked = [
         caller.prediction.Predict.future(
             helpers.predict_request("echo", text=[f"{number}"])
         )
         for number in range(4)
     ]
-    # What has come before this answer waits for the batch to be full.
-    caller.statuses()
+    helpers.wait_until(lambda: num_come(server) == 4)
     asked[1].cancel()
     more = [
         caller.prediction.Predict.future(

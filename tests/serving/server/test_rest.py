@@ -593,11 +593,6 @@ def test_a_bug_is_an_error_to_the_caller_and_told_to_nobody_else(caplog):
     assert "status failed" in caplog.text
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
 def test_the_whole_server_with_batching_metrics_and_health(
     publish, tmp_path, start, helpers
 ):
@@ -612,7 +607,7 @@ def test_the_whole_server_with_batching_metrics_and_health(
     """)
     server, caller = start(
         tmp_path / "base",
-        rest_api_port=free_port(),
+        rest_api_port=helpers.free_port(),
         monitoring_config_file=str(monitoring),
         enable_batching=True,
         batching_parameters_file=str(batching),

@@ -69,12 +69,6 @@ def flags(tmp_path):
     return arguments, credentials
 
 
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
-
-
 def over_rest(port, path, body=None):
     data = None if body is None else json.dumps(body).encode()
     with urllib.request.urlopen(
@@ -90,7 +84,7 @@ def test_a_server_with_all_of_it_on_answers_drains_and_ends_cleanly(
     warm_up.predict_log.request.CopyFrom(one_history(helpers, 1))
     publish(tmp_path / "base", 3, warm_up=[warm_up])
     arguments, credentials = flags
-    rest_port = free_port()
+    rest_port = helpers.free_port()
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "adaptiverec.common", "serve", *arguments),
