@@ -118,7 +118,7 @@ class AdaptiveRec(keras.Model):
         low_pass_share: float = 0.0,
         low_pass_frequencies: int = 3,
         next_item: str = "softmax",
-        num_negatives: int = 256,
+        num_negatives: int = 2048,
         gbce_calibration: float = 0.75,
         objective: str = "adaptive",
         views: str = "us_x",

@@ -49,7 +49,7 @@ class NextItemObjective(keras.layers.Layer):
         self,
         *,
         kind: str = "softmax",
-        num_negatives: int = 256,
+        num_negatives: int = 2048,
         gbce_calibration: float = 0.75,
         **kwargs: Any,
     ) -> None:

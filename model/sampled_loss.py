@@ -1,7 +1,9 @@
 """Next-item losses over some items of the catalogue, for catalogues too large for all.
 
 The negatives are drawn once for the whole batch, so that they cost one small product of
-matrices. A draw that is a row's target is no negative of that row.
+matrices. A step sees no others: it takes some thousand of them, where losses that draw
+for each row on its own have some hundred. A draw that is a row's target is no negative of
+that row.
 """
 
 from __future__ import annotations
@@ -102,9 +104,13 @@ def generalised_bce_loss(
 ) -> Any:
     """gBCE: binary cross-entropy that sampling does not make overconfident.
 
-    ``-b log sigmoid(s[t]) - sum_j log(1 - sigmoid(s[j]))`` with
+    ``-b log sigmoid(z[t]) - sum_j log(1 - sigmoid(z[j]))`` with
     ``b = a (calibration (1 - 1 / a) + 1 / a)`` and a the share of the catalogue that is
     drawn (Petrov & Macdonald 2023, gSASRec). The negatives are to be drawn evenly.
+
+    ``z = s - log N`` for N items: scores of 0, as before training, stand for about one
+    chance in N (Lin et al. 2017, section 3.3). At even odds, all that would be learned
+    for many epochs is to push every score down. The ranking is that of s.
 
     Args:
         representations: As of :func:`sampled_softmax_loss`, as the next three.
@@ -117,15 +123,14 @@ def generalised_bce_loss(
         Float tensor of shape `[batch]`.
     """
     positive, negative = _scores(representations, item_vectors, targets, negatives)
-    num_items, count = tf.shape(item_vectors)[0], tf.size(negatives.item_ids)
-    share = tf.cast(count, tf.float32) / tf.cast(
-        tf.maximum(num_items - 1, 1), tf.float32
-    )
+    num_items = tf.cast(tf.shape(item_vectors)[0], tf.float32)
+    count = tf.cast(tf.size(negatives.item_ids), tf.float32)
     # More draws than items leave nothing to calibrate.
-    share = tf.minimum(share, 1.0)
+    share = tf.minimum(count / tf.maximum(num_items - 1.0, 1.0), 1.0)
     power = share * (calibration * (1.0 - 1.0 / share) + 1.0 / share)
-    of_target = tf.math.log_sigmoid(positive)
-    of_negatives = tf.reduce_sum(tf.math.log_sigmoid(-negative), axis=1)
+    log_odds = -tf.math.log(num_items)
+    of_target = tf.math.log_sigmoid(positive + log_odds)
+    of_negatives = tf.reduce_sum(tf.math.log_sigmoid(-(negative + log_odds)), axis=1)
     return -(power * of_target + of_negatives)
 
 

@@ -35,7 +35,7 @@ def train(
     low_pass_share: float = 0.0,
     low_pass_frequencies: int = 3,
     next_item: Literal["softmax", "sampled_softmax", "gbce"] = "softmax",
-    num_negatives: int = 256,
+    num_negatives: int = 2048,
     gbce_calibration: float = 0.75,
     similarity: Literal["cosine", "dot"] | None = None,
     temperature: float = 1.0,

@@ -294,6 +294,13 @@ TABLES = {
                         "dropout": 0.3,
                         **_END_AND_COSINE,
                     },
+                    "128 dimensions, 3 blocks, dropout .3, batch 32, cosine": {
+                        "hidden_dim": 128,
+                        "num_blocks": 3,
+                        "dropout": 0.3,
+                        "batch_size": 32,
+                        **_COSINE_SCHEDULE,
+                    },
                     # BSARec's share for this data.
                     "low-pass .3": {"low_pass_share": 0.3},
                 },

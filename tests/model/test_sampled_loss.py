@@ -76,12 +76,13 @@ def test_gbce_by_hand(calibration) -> None:
     negatives = Negatives(tf.constant([3]), tf.zeros(1))
     loss = generalised_bce_loss(F[:1], E, [1], negatives, calibration=calibration)
     power = {0.0: 1.0, 0.75: 0.625, 1.0: 0.5}[calibration]
-    sigmoid = lambda x: 1 / (1 + math.exp(-x))  # noqa: E731
-    expected = -power * math.log(sigmoid(2)) - math.log(1 - sigmoid(-1))
+    # The chance of a score of s in a catalogue of three: odds of e^s to 3.
+    chance = lambda score: math.exp(score) / (math.exp(score) + 3)  # noqa: E731
+    expected = -power * math.log(chance(2)) - math.log(1 - chance(-1))
     assert float(loss[0]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_gbce_of_a_draw_that_is_the_target() -> None:
     negatives = Negatives(tf.constant([1]), tf.zeros(1))
     loss = generalised_bce_loss(F[:1], E, [1], negatives, calibration=0.0)
-    assert float(loss[0]) == pytest.approx(math.log1p(math.exp(-2)), rel=1e-5)
+    assert float(loss[0]) == pytest.approx(math.log1p(3 * math.exp(-2)), rel=1e-5)
