@@ -75,6 +75,7 @@ def adaptive_contrastive_loss(
     thresholds: Any,
     twins: Any = None,
     *,
+    cosines: Any = None,
     temperature: float = 1.0,
     pair_weights: str = "outside",
     denominator: str = "negatives",
@@ -93,10 +94,13 @@ def adaptive_contrastive_loss(
         thresholds: k, float tensor of shape `[2B]`.
         twins: ``sim(i,i+)``, float tensor of shape `[2B]`; by default read from
             `similarities`.
+        cosines: What ``M+(i)`` is cut by, where `similarities` are not cosines, whose
+            range thresholds have; of the same shape. By default `similarities`.
         temperature: t, above 0.
         pair_weights: `"outside"` the logarithm, as soft labels (the authors' code and
-            the formula above); or `"inside"`, as the poster prints it, where the
-            weights only add constants and each positive counts as much as the twin.
+            the formula above); or `"inside"`, as the poster prints it, where each
+            positive counts as much as the twin and the weights only add a number,
+            constant but for a soft assignment, whose ``|M+(i)|`` moves with k.
         denominator: D(i) sums over ``M-(i) + {i+}`` with `"negatives"` (the poster), or
             over all of ``N(i) + {i+}`` with `"all"` (the authors' code).
         assignment: See :func:`positive_assignment`. A pair's soft weight w counts w as a
@@ -106,8 +110,10 @@ def adaptive_contrastive_loss(
     Returns:
         An :class:`AdaptiveLoss`.
     """
+    if cosines is None:
+        cosines = similarities
     positive = positive_assignment(
-        similarities,
+        cosines,
         thresholds,
         assignment=assignment,
         assignment_temperature=assignment_temperature,
@@ -124,7 +130,7 @@ def adaptive_contrastive_loss(
     elif denominator == "negatives":
         # Adds log(1 - w), which stays exact where w is all but 1.
         log_share = ops.log_sigmoid(
-            (thresholds[:, None] - similarities) / assignment_temperature
+            (thresholds[:, None] - cosines) / assignment_temperature
         )
         negatives = negative_pairs(ops.shape(logits)[0])
         weighted_logits = logits + ops.where(negatives, log_share, 0.0)
@@ -132,20 +138,19 @@ def adaptive_contrastive_loss(
 
     num_positives = ops.sum(positive, axis=-1)
     sum_of_logits = ops.sum(positive * logits, axis=-1)
+    # The weight of all positives, and of each one of them; the twin has the rest.
+    mass = 0.5 * ops.minimum(num_positives, 1.0)
+    weight = 0.5 / ops.maximum(num_positives, 1.0)
     if pair_weights == "outside":
         # The weights of a row sum to 1, so -log p leaves D(i) once and whole.
-        mass = 0.5 * ops.minimum(num_positives, 1.0)
         mean_logit = ops.divide_no_nan(sum_of_logits, num_positives)
         loss = log_denominator - (1.0 - mass) * twin_logit - mass * mean_logit
     else:
-        half = ops.log(ops.cast(2.0, logits.dtype))
-        log_weights = half + num_positives * ops.log(
-            ops.maximum(2.0 * num_positives, 1.0)
-        )
+        log_weights = ops.log(1.0 - mass) + num_positives * ops.log(weight)
         loss = (
             (1.0 + num_positives) * log_denominator
             - twin_logit
             - sum_of_logits
-            + log_weights
+            - log_weights
         )
     return AdaptiveLoss(loss, num_positives)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -12,9 +14,13 @@ from adaptiverec.common.checks import check_at_least, check_choice
 from adaptiverec.common.errors import InvalidValueError
 from adaptiverec.model.contrastive_objective import OBJECTIVES, ContrastiveObjective
 from adaptiverec.model.model_inputs import (
-    check_padding,
+    check_item_ids,
+    check_one_target_each,
+    check_targets,
     item_ids_of,
+    same_target_item_ids_of,
     seen_item_ids_of,
+    target_at_each_position,
 )
 from adaptiverec.model.next_item_objective import NextItemObjective
 from adaptiverec.model.ranking import (
@@ -56,9 +62,10 @@ class AdaptiveRec(keras.Model):
       is the score of every item, float `[batch, num_items + 1]`, whose column is the
       dense id (column 0, padding, is minus infinity).
 
-    The loss is the model's own, so `compile` takes an optimizer and no loss. Under a
-    `tf.distribute` strategy the contrastive batch is global, see
-    :mod:`~adaptiverec.model.replicas`; where `fit` cannot run, as over several workers,
+    Loss and metrics are the model's own, so `compile` takes an optimizer and neither. A
+    `sample_weight` counts in ``L_basic`` alone. Under a `tf.distribute` strategy the
+    contrastive batch is global, see :mod:`~adaptiverec.model.replicas`; where `fit` cannot
+    run, as over several workers,
     :func:`~adaptiverec.model.distributed_fit.distributed_fit` does.
 
     Args:
@@ -154,6 +161,7 @@ class AdaptiveRec(keras.Model):
         # Unless `compile` is told to: sequences are grouped by length on the way, which is
         # sooner, and which XLA's fixed shapes do not allow.
         self.supports_jit = False
+        self._is_evaluating = False
         self.num_items = num_items
         self.max_length = max_length
         self.objective = objective
@@ -231,13 +239,15 @@ class AdaptiveRec(keras.Model):
             **kwargs: Of `keras.Model.compile`.
 
         Raises:
-            InvalidValueError: With a `loss`.
+            InvalidValueError: With a loss or metrics.
         """
-        if kwargs.get("loss") is not None:
-            raise InvalidValueError(
-                "AdaptiveRec computes its own loss, chosen by `objective` and `views`; "
-                f"compile() takes none. Received: loss={kwargs['loss']!r}"
-            )
+        for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
+            if kwargs.get(name) is not None:
+                raise InvalidValueError(
+                    "AdaptiveRec computes its own loss, chosen by `objective` and "
+                    "`views`, and its own metrics, chosen by `ks`; compile() takes none. "
+                    f"Received: {name}={kwargs[name]!r}"
+                )
         # What Keras asks when it chooses for "auto", and before it heeds True.
         self.supports_jit = kwargs.get("jit_compile") is True
         super().compile(optimizer=optimizer, **kwargs)
@@ -262,10 +272,25 @@ class AdaptiveRec(keras.Model):
             *observations.values(),
         ]
 
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """As in Keras."""
+        with self.evaluating():
+            return super().evaluate(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """While it lasts, starting the metrics anew begins no epoch of training."""
+        self._is_evaluating = True
+        try:
+            yield
+        finally:
+            self._is_evaluating = False
+
     def reset_metrics(self) -> None:
         """Starts the metrics anew, and with them the epoch of the thresholds' target."""
         super().reset_metrics()
-        if self.contrast is not None:
+        # Not where an evaluation does so, be it in the middle of an epoch.
+        if self.contrast is not None and not self._is_evaluating:
             self.contrast.start_epoch()
 
     def call(self, inputs: Any, training: bool = False) -> Any:
@@ -280,8 +305,7 @@ class AdaptiveRec(keras.Model):
             Float tensor of shape `[batch, num_items + 1]`; the column is the dense id,
             column 0 is minus infinity.
         """
-        item_ids = item_ids_of(inputs)
-        check_padding(item_ids)
+        item_ids = self._checked(item_ids_of(inputs))
         representations = self.encoder(item_ids, training=training)
         return _with_padding_column(self._item_scores(representations))
 
@@ -294,8 +318,7 @@ class AdaptiveRec(keras.Model):
         Returns:
             As of a call.
         """
-        item_ids = item_ids_of(inputs)
-        check_padding(item_ids)
+        item_ids = self._checked(item_ids_of(inputs))
         # XLA's shapes cannot depend on how long the sequences of a batch are.
         encode = self.encoder if self.supports_jit else self.encoder.encode_by_length
         representations = encode(item_ids)
@@ -329,7 +352,15 @@ class AdaptiveRec(keras.Model):
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of optimisation on ``L_total``."""
         inputs, targets, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        check_padding(item_ids_of(inputs))
+        item_ids = self._checked(item_ids_of(inputs))
+        same_target = same_target_item_ids_of(inputs)
+        if same_target is not None:
+            self._checked(same_target, "same_target_item_ids")
+        check_targets(
+            targets,
+            num_items=self.num_items,
+            each_position=target_at_each_position(targets, item_ids),
+        )
         with tf.GradientTape() as tape:
             loss, next_item_loss = self.total_loss(
                 inputs, targets, sample_weight, fixed_shapes=self.supports_jit
@@ -347,6 +378,8 @@ class AdaptiveRec(keras.Model):
     def test_step(self, data: Any) -> dict[str, Any]:
         """Ranks the targets in the whole catalogue."""
         inputs, targets, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        check_one_target_each(targets)
+        check_targets(targets, num_items=self.num_items, each_position=False)
         scores = self.score_by_length(inputs)
         losses = _cross_entropy(scores[:, 1:], targets)
         if self.exclude_seen:
@@ -361,11 +394,17 @@ class AdaptiveRec(keras.Model):
         evaluated = [self.loss_tracker, *self.ranking_measures]
         return {metric.name: metric.result() for metric in evaluated}
 
+    def _checked(self, item_ids: Any, name: str = "item_ids") -> Any:
+        check_item_ids(
+            item_ids, num_items=self.num_items, max_length=self.max_length, name=name
+        )
+        return item_ids
+
     def _item_scores(self, representations: Any) -> Any:
         """``f(s) E^T``, float `[batch, num_items]`; the column is the dense id - 1."""
-        vectors = ops.cast(self.encoder.item_vectors, representations.dtype)
-        scores = ops.matmul(representations, ops.transpose(vectors))
-        return ops.cast(scores, "float32")
+        # In half precision many items would have the same score.
+        vectors = ops.cast(self.encoder.item_vectors, "float32")
+        return ops.matmul(ops.cast(representations, "float32"), ops.transpose(vectors))
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from adaptiverec.model.replicas import replica_seed
 from adaptiverec.model.sequence_encoder import sequence_lengths
 
 __all__ = ["crop", "mask", "reorder", "two_augmentations"]
@@ -22,19 +23,26 @@ def _share_of(lengths: Any, share: float) -> Any:
     return ops.cast(ops.floor(ops.cast(lengths, "float32") * share + 1e-4), "int32")
 
 
-def _random_window(lengths: Any, size: Any, seed: Any) -> Any:
+def _uniform(shape: Any, seed: keras.random.SeedGenerator) -> Any:
+    """Random numbers in [0, 1), others on each replica."""
+    return tf.random.stateless_uniform(
+        shape, replica_seed(tf.cast(seed.next(), tf.int32))
+    )
+
+
+def _random_window(lengths: Any, size: Any, seed: keras.random.SeedGenerator) -> Any:
     """The start of a random window of `size` within each length, `[batch, 1]`."""
     free = ops.cast(lengths - size + 1, "float32")
-    start = ops.floor(keras.random.uniform(ops.shape(lengths), seed=seed) * free)
+    start = ops.floor(_uniform(ops.shape(lengths), seed) * free)
     return ops.cast(start, "int32")[:, None]
 
 
-def crop(item_ids: Any, *, seed: Any = None) -> Any:
+def crop(item_ids: Any, *, seed: keras.random.SeedGenerator) -> Any:
     """Keeps a random contiguous ``floor(.6 n)`` of each row's n > 1 items.
 
     Args:
         item_ids: Int tensor of shape `[batch, length]`, padded at the end with 0.
-        seed: An integer or a `keras.random.SeedGenerator`.
+        seed: What draws.
 
     Returns:
         Int tensor of the same shape, padded at the end.
@@ -49,31 +57,31 @@ def crop(item_ids: Any, *, seed: Any = None) -> Any:
     )
 
 
-def mask(item_ids: Any, mask_id: int, *, seed: Any = None) -> Any:
+def mask(item_ids: Any, mask_id: int, *, seed: keras.random.SeedGenerator) -> Any:
     """Replaces ``floor(.3 n)`` random items of each row's n > 1 by the mask token.
 
     Args:
         item_ids: Int tensor of shape `[batch, length]`, padded at the end with 0.
         mask_id: The token's id.
-        seed: An integer or a `keras.random.SeedGenerator`.
+        seed: What draws.
 
     Returns:
         Int tensor of the same shape.
     """
     count = _share_of(sequence_lengths(item_ids), _MASK_SHARE)[:, None]
     # The items with the smallest of random numbers, padding getting the largest.
-    chance = keras.random.uniform(ops.shape(item_ids), seed=seed)
+    chance = _uniform(ops.shape(item_ids), seed)
     chance = ops.where(item_ids != 0, chance, 2.0)
     rank = ops.argsort(ops.argsort(chance, axis=1), axis=1)
     return ops.where(ops.cast(rank, "int32") < count, mask_id, item_ids)
 
 
-def reorder(item_ids: Any, *, seed: Any = None) -> Any:
+def reorder(item_ids: Any, *, seed: keras.random.SeedGenerator) -> Any:
     """Shuffles a random contiguous ``floor(.6 n)`` of each row's n > 1 items.
 
     Args:
         item_ids: Int tensor of shape `[batch, length]`, padded at the end with 0.
-        seed: An integer or a `keras.random.SeedGenerator`.
+        seed: What draws.
 
     Returns:
         Int tensor of the same shape.
@@ -84,7 +92,7 @@ def reorder(item_ids: Any, *, seed: Any = None) -> Any:
     position = ops.arange(ops.shape(item_ids)[1], dtype="int32")[None, :]
     shuffled = (position >= start) & (position < start + size[:, None])
     # Sorted by position, but within the window by chance.
-    chance = keras.random.uniform(ops.shape(item_ids), seed=seed)
+    chance = _uniform(ops.shape(item_ids), seed)
     span = ops.cast(size[:, None], "float32") - 0.5
     within = ops.cast(start, "float32") + chance * span
     key = ops.where(shuffled, within, ops.cast(position, "float32"))
@@ -100,7 +108,7 @@ def two_augmentations(
     Args:
         item_ids: Int tensor of shape `[batch, length]`, padded at the end with 0.
         mask_id: The mask token's id.
-        seed: A `keras.random.SeedGenerator`.
+        seed: What draws.
 
     Returns:
         Two int tensors of the same shape.
@@ -112,9 +120,9 @@ def two_augmentations(
             reorder(item_ids, seed=seed),
         ]
     )
-    rows = ops.shape(item_ids)[0]
-    first = keras.random.randint((rows,), 0, 3, seed=seed)
-    second = ops.mod(first + keras.random.randint((rows,), 1, 3, seed=seed), 3)
+    rows = ops.shape(item_ids)[:1]
+    first = ops.cast(3 * _uniform(rows, seed), "int32")
+    second = ops.mod(first + 1 + ops.cast(2 * _uniform(rows, seed), "int32"), 3)
 
     def chosen(operator: Any) -> Any:
         one_hot = ops.equal(ops.arange(3)[:, None], operator[None, :])[:, :, None]

@@ -132,6 +132,10 @@ class ReplayedEarlyStopping(keras.callbacks.EarlyStopping):
         super().on_train_begin(logs)
         for epoch, past_logs in enumerate(self._past):
             self.on_epoch_end(epoch, past_logs)
+        # With a smaller patience the past may have a gap at which it would have stopped.
+        # It did not, and what counts is how long ago the best epoch was.
+        self.model.stop_training = False
+        self.stopped_epoch = 0
 
 
 class ReseedEveryEpoch(keras.callbacks.Callback):

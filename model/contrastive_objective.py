@@ -50,7 +50,8 @@ class ContrastiveObjective(keras.layers.Layer):
     Args:
         objective: `"adaptive"` or `"info_nce"`.
         similarity: `"cosine"` or `"dot"`; by default cosine for the adaptive objective,
-            whose thresholds have its range, and dot for InfoNCE, as in DuoRec.
+            and dot for InfoNCE, as in DuoRec. Thresholds have the range of the cosine,
+            and are compared with it in either case.
         temperature: Divides similarities.
         threshold_weight: Of ``L_reg``.
         threshold_target: See :class:`~.threshold_regularizer.ThresholdRegularizer`.
@@ -128,16 +129,26 @@ class ContrastiveObjective(keras.layers.Layer):
         if self.adaptive:
             self.regularizer.start_epoch()
 
-    def call(self, z1: Any, z2: Any) -> Any:
-        """The loss of a batch.
+    def call(self, pairs: list[tuple[Any, Any]]) -> Any:
+        """The loss of a batch, the sum of those of its pairs of views.
 
         Args:
-            z1: One view of each sequence, float tensor of shape `[batch, hidden_dim]`.
-            z2: The other view, of the same shape.
+            pairs: Two views of each sequence, float tensors of shape
+                `[batch, hidden_dim]`.
 
         Returns:
             Float scalar.
         """
+        of_pairs = [self._terms(z1, z2) for z1, z2 in pairs]
+        terms = {name: sum(of[name] for of in of_pairs) for name in of_pairs[0]}
+        # As they are: a training that diverges is to be told by its terms.
+        for name, value in terms.items():
+            self.observations[name].update_state(value)
+        regular = terms.get("threshold_loss", 0.0)
+        return terms["contrastive_loss"] + self.threshold_weight * regular
+
+    def _terms(self, z1: Any, z2: Any) -> dict[str, Any]:
+        """What the loss of a pair is made of, by the names of the metrics."""
         z = ops.cast(ops.concatenate([z1, z2], axis=0), "float32")
         cosines = pairwise_similarity(z, "cosine")
         twins = twin_similarity_of_views(z, "cosine")
@@ -147,37 +158,24 @@ class ContrastiveObjective(keras.layers.Layer):
         if self.similarity != "cosine":
             similarities = pairwise_similarity(z, self.similarity)
             twins = twin_similarity_of_views(z, self.similarity)
-        if self.adaptive:
-            if self.similarity != "cosine":
-                longest = ops.max(ops.sum(ops.square(z), axis=-1))
-                histogram = similarity_histogram(similarities, bound=longest)
-            return self._adaptive_loss(z1, similarities, twins, histogram)
-        loss = ops.mean(
-            info_nce_loss(similarities, twins, temperature=self.temperature)
-        )
-        self._observe_losses(contrastive_loss=loss)
-        return loss
-
-    def _adaptive_loss(
-        self, z1: Any, similarities: Any, twins: Any, histogram: SimilarityHistogram
-    ) -> Any:
+        if not self.adaptive:
+            rows = info_nce_loss(similarities, twins, temperature=self.temperature)
+            return {"contrastive_loss": ops.mean(rows)}
         # One threshold a sequence: its twin's row has the same.
         thresholds = ops.cast(self.threshold(z1), "float32")
         rows = adaptive_contrastive_loss(
             similarities,
             ops.concatenate([thresholds, thresholds], axis=0),
             twins,
+            cosines=cosines,
             temperature=self.temperature,
             pair_weights=self.pair_weights,
             denominator=self.denominator,
             assignment=self.assignment,
             assignment_temperature=self.assignment_temperature,
         )
-        learn = ops.mean(rows.loss)
-        regular = self.regularizer(thresholds)
         num_positives = ops.mean(rows.num_positives)
         num_negatives = ops.cast(ops.shape(similarities)[0] - 2, "float32")
-        self._observe_losses(contrastive_loss=learn, threshold_loss=regular)
         self._observe(
             threshold_mean=ops.mean(thresholds),
             threshold_spread=ops.std(thresholds),
@@ -185,7 +183,10 @@ class ContrastiveObjective(keras.layers.Layer):
             positive_share=num_positives / ops.maximum(num_negatives, 1.0),
             similarity_target=self.regularizer.observe(histogram),
         )
-        return learn + self.threshold_weight * regular
+        return {
+            "contrastive_loss": ops.mean(rows.loss),
+            "threshold_loss": self.regularizer(thresholds),
+        }
 
     def _observe_geometry(self, cosines: SimilarityHistogram, twins: Any) -> None:
         """Alignment and uniformity of the batch (Wang & Isola 2020), on the unit sphere."""
@@ -195,11 +196,6 @@ class ContrastiveObjective(keras.layers.Layer):
             alignment=ops.mean(2.0 - 2.0 * twins),
             uniformity=ops.log(cosines.mean(potentials)),
         )
-
-    def _observe_losses(self, **values: Any) -> None:
-        # As they are: a training that diverges is to be told by its terms.
-        for name, value in values.items():
-            self.observations[name].update_state(value)
 
     def _observe(self, **values: Any) -> None:
         for name, value in values.items():

@@ -16,12 +16,13 @@ import tensorflow as tf
 
 from adaptiverec.common.checks import check_at_least
 from adaptiverec.common.errors import InvalidValueError
+from adaptiverec.model.adaptive_rec import AdaptiveRec
 
 __all__ = ["distributed_fit"]
 
 
 def distributed_fit(
-    model: keras.Model,
+    model: AdaptiveRec,
     train_data: tf.data.Dataset,
     *,
     epochs: int,
@@ -100,7 +101,8 @@ def distributed_fit(
         told.on_epoch_begin(epoch)
         logs = run(train_batches, train_step, _trained(model))
         if validation_batches is not None:
-            evaluated = run(validation_batches, test_step, _evaluated(model))
+            with model.evaluating():
+                evaluated = run(validation_batches, test_step, _evaluated(model))
             logs |= {f"val_{name}": value for name, value in evaluated.items()}
         for name, value in logs.items():
             history.setdefault(name, []).append(value)
@@ -120,10 +122,10 @@ def _distributed(strategy: tf.distribute.Strategy, dataset: tf.data.Dataset) -> 
     return strategy.experimental_distribute_dataset(dataset.with_options(options))
 
 
-def _evaluated(model: keras.Model) -> list[str]:
+def _evaluated(model: AdaptiveRec) -> list[str]:
     return ["loss", *(measure.name for measure in model.ranking_measures)]
 
 
-def _trained(model: keras.Model) -> list[str]:
+def _trained(model: AdaptiveRec) -> list[str]:
     measures = {measure.name for measure in model.ranking_measures}
     return [metric.name for metric in model.metrics if metric.name not in measures]

@@ -36,7 +36,10 @@ def look_up(table: Any, indices: Any, *, padding: int | None = None) -> Any:
                 counted = tf.where(
                     indices == padding, tf.cast(-1, indices.dtype), indices
                 )
-            return tf.math.unsorted_segment_sum(upstream, counted, tf.shape(rows)[0])
+            # A sum of many in half precision would stop growing.
+            whole = tf.cast(upstream, tf.float32)
+            sums = tf.math.unsorted_segment_sum(whole, counted, tf.shape(rows)[0])
+            return tf.cast(sums, upstream.dtype)
 
         return tf.gather(rows, indices), gradient
 

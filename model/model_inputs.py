@@ -10,7 +10,9 @@ from keras import ops
 from adaptiverec.common.errors import InvalidValueError
 
 __all__ = [
-    "check_padding",
+    "check_item_ids",
+    "check_one_target_each",
+    "check_targets",
     "item_ids_of",
     "same_target_item_ids_of",
     "seen_item_ids_of",
@@ -66,15 +68,70 @@ def target_at_each_position(targets: Any, item_ids: Any) -> bool:
     return True
 
 
-def check_padding(item_ids: Any) -> None:
-    """Has the graph raise `InvalidArgumentError` for rows that are padded in front."""
+def check_item_ids(
+    item_ids: Any, *, num_items: int, max_length: int, name: str = "item_ids"
+) -> None:
+    """Checks sequences; what is in them, when the graph runs (not under XLA).
+
+    Args:
+        item_ids: Int tensor, to be of shape `[batch, length]`.
+        num_items: Size of the catalogue.
+        max_length: Of the model.
+        name: What they are called.
+
+    Raises:
+        InvalidValueError: They are not rows, or too long. In a graph, an item that is
+            not of the catalogue, or padding in front of one, raises TensorFlow's
+            `InvalidArgumentError`.
+    """
+    shape = item_ids.shape
+    if len(shape) != 2 or (shape[1] or 0) > max_length:
+        raise InvalidValueError(
+            f"{name} must be of shape [batch, length], with at most max_length="
+            f"{max_length} columns. Received: {tuple(shape)}"
+        )
     gap = ops.logical_and(item_ids[:, :-1] == 0, item_ids[:, 1:] != 0)
-    tf.debugging.Assert(
-        tf.logical_not(tf.reduce_any(gap)),
-        [
-            "item_ids must be padded at the end with 0, items first. Received a row with "
-            "0 before an item:",
-            item_ids,
-        ],
-        summarize=20,
+    _check(
+        ops.logical_not(ops.any(gap)),
+        f"{name} must be padded at the end with 0, items first. Received a row with 0 "
+        "before an item:",
+        item_ids,
     )
+    _check_range(item_ids, name, 0, num_items)
+
+
+def check_targets(targets: Any, *, num_items: int, each_position: bool) -> None:
+    """Checks targets when the graph runs (not under XLA).
+
+    Args:
+        targets: Int tensor.
+        num_items: Size of the catalogue.
+        each_position: Whether there is one for each position, where 0 is none.
+    """
+    _check_range(targets, "targets", 0 if each_position else 1, num_items)
+
+
+def check_one_target_each(targets: Any) -> None:
+    """Checks the shape of the targets of an evaluation.
+
+    Raises:
+        InvalidValueError: There is not one for each sequence.
+    """
+    if len(targets.shape) != 1:
+        raise InvalidValueError(
+            "Targets to evaluate must be of shape [batch], one for each sequence. "
+            f"Received: {tuple(targets.shape)}"
+        )
+
+
+def _check_range(item_ids: Any, name: str, lowest: int, highest: int) -> None:
+    inside = ops.logical_and(item_ids >= lowest, item_ids <= highest)
+    _check(
+        ops.all(inside),
+        f"{name} must be dense ids from {lowest} to num_items={highest}. Received:",
+        item_ids,
+    )
+
+
+def _check(holds: Any, message: str, received: Any) -> None:
+    tf.debugging.Assert(holds, [message, received], summarize=20)

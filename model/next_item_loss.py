@@ -63,7 +63,13 @@ def next_item_loss(representations: Any, item_vectors: Any, targets: Any) -> Any
             to_f = (tf.matmul(p, vectors) - target_vectors) * weights
             # Half the time of p^T f(s), whose long side would be the transposed one.
             to_vectors = tf.transpose(tf.matmul(weighted, p, transpose_a=True))
-            return to_f, tf.tensor_scatter_nd_sub(to_vectors, rows[:, None], weighted)
+            # A sum of many in half precision would stop growing.
+            to_vectors = tf.tensor_scatter_nd_sub(
+                tf.cast(to_vectors, tf.float32),
+                rows[:, None],
+                tf.cast(weighted, tf.float32),
+            )
+            return to_f, tf.cast(to_vectors, vectors.dtype)
 
         return losses, gradient
 

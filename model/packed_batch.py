@@ -14,6 +14,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from adaptiverec.common.errors import InvalidValueError
+
 __all__ = ["PackedBatch"]
 
 # What the sequences of a group are padded to.
@@ -77,8 +79,16 @@ class PackedBatch:
                 static `max_length` must be known.
             lengths: Int tensor of shape `[batch]`. A sequence without an item counts as
                 one of a single padding item.
+
+        Raises:
+            InvalidValueError: `max_length` is not known.
         """
         max_length = item_ids.shape[1]
+        if max_length is None:
+            raise InvalidValueError(
+                "The number of columns of item_ids must be known, as after "
+                f"padded_batch(…, padded_shapes=…). Received: {item_ids.shape}"
+            )
         lengths = tf.maximum(lengths, 1)
         order = tf.argsort(lengths, stable=True)
         lengths = tf.gather(lengths, order)

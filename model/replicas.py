@@ -48,7 +48,7 @@ def mean_over_batch(losses: Any, counted: Any = None) -> Any:
         counted: Which rows there are, bool tensor of the same shape; None is all.
 
     Returns:
-        Float scalar.
+        Float scalar, 0 where nothing counts.
     """
     number = tf.cast(tf.shape(losses)[0], losses.dtype)
     if counted is not None:
@@ -57,7 +57,7 @@ def mean_over_batch(losses: Any, counted: Any = None) -> Any:
     if num_replicas() > 1:
         context = tf.distribute.get_replica_context()
         number = context.all_reduce(tf.distribute.ReduceOp.SUM, number)
-    return tf.reduce_sum(losses) * num_replicas() / number
+    return tf.math.divide_no_nan(tf.reduce_sum(losses) * num_replicas(), number)
 
 
 def replica_seed(seed: Any) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import keras
 import tensorflow as tf
 from keras import ops
 
@@ -18,18 +17,18 @@ from adaptiverec.model.similarity import twin_similarity
 __all__ = ["NUM_BINS", "SimilarityHistogram", "similarity_histogram"]
 
 NUM_BINS = 8192
+_WIDTH = 2.0 / NUM_BINS
 
 
 class SimilarityHistogram(NamedTuple):
     """The pairs of all ``N(i)``, by their similarity.
 
     Attributes:
-        counts: Pairs in each bin, float tensor of shape `[NUM_BINS]`.
-        bound: The bins divide ``[-bound, bound]`` evenly; float scalar.
+        counts: Pairs in each bin, float tensor of shape `[NUM_BINS]`. The bins divide
+            [-1, 1], the range of the cosine, evenly.
     """
 
     counts: Any
-    bound: Any
 
     @property
     def num_pairs(self) -> Any:
@@ -37,14 +36,9 @@ class SimilarityHistogram(NamedTuple):
         return ops.sum(self.counts)
 
     @property
-    def width(self) -> Any:
-        """Of a bin, float scalar."""
-        return self.bound * (2.0 / NUM_BINS)
-
-    @property
     def centres(self) -> Any:
         """Of the bins, float tensor of shape `[NUM_BINS]`."""
-        return (ops.arange(NUM_BINS, dtype="float32") + 0.5) * self.width - self.bound
+        return (ops.arange(NUM_BINS, dtype="float32") + 0.5) * _WIDTH - 1.0
 
     def mean(self, values: Any) -> Any:
         """Of a value for each bin, such as that of its centre, over all pairs.
@@ -79,28 +73,26 @@ class SimilarityHistogram(NamedTuple):
         )
         # The point within the bin, as if its pairs were spread evenly over it.
         inside = ops.divide_no_nan(wanted - (below_or_in - within), within)
-        return (ops.cast(place, "float32") + inside) * self.width - self.bound
+        return (ops.cast(place, "float32") + inside) * _WIDTH - 1.0
 
 
-def similarity_histogram(similarities: Any, bound: Any = 1.0) -> SimilarityHistogram:
+def similarity_histogram(cosines: Any) -> SimilarityHistogram:
     """Counts the pairs of all ``N(i)``; no gradient goes through it.
 
     Args:
-        similarities: Float tensor of shape `[2B, 2B]`, rows `[z1; z2]`.
-        bound: What no similarity exceeds, nor its negative: 1 for cosines.
+        cosines: Of the rows `[z1; z2]`, float tensor of shape `[2B, 2B]`.
     """
-    bound = ops.maximum(ops.cast(bound, "float32"), keras.config.epsilon())
-    bins = ops.cast(similarities * (0.5 * NUM_BINS / bound) + 0.5 * NUM_BINS, "int32")
+    bins = ops.cast((cosines + 1.0) / _WIDTH, "int32")
     # What is no number (the model diverges) comes out negative.
     bins = ops.maximum(bins, 0)
     # Counting all pairs and taking back those outside N is sooner than leaving them out.
     counts = (
         _counts(bins) - _counts(ops.diagonal(bins)) - _counts(twin_similarity(bins))
     )
-    # Those at the bound itself come out one bin too high.
+    # Those of 1 itself come out one bin too high.
     last = counts[NUM_BINS - 1 : NUM_BINS] + counts[NUM_BINS:]
     counts = ops.concatenate([counts[: NUM_BINS - 1], last], axis=0)
-    return SimilarityHistogram(ops.stop_gradient(counts), ops.stop_gradient(bound))
+    return SimilarityHistogram(ops.stop_gradient(counts))
 
 
 def _counts(bins: Any) -> Any:

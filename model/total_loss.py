@@ -127,10 +127,9 @@ class TotalLoss:
         )
         total = basic
         if self._contrast is not None:
-            contrastive = [
-                self._contrast(gather_rows(z1), gather_rows(z2)) for z1, z2 in pairs
-            ]
-            total += self._contrastive_weight * sum(contrastive)
+            # All replicas' rows: the contrast is between the whole batch.
+            gathered = [(gather_rows(z1), gather_rows(z2)) for z1, z2 in pairs]
+            total += self._contrastive_weight * self._contrast(gathered)
         if self._l2_weight:
             total += 0.5 * self._l2_weight * self._squares()
         return Losses(total, basic)

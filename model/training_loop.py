@@ -14,7 +14,12 @@ from adaptiverec.common.errors import (
     ContractError,
     OutputExistsError,
 )
-from adaptiverec.common.files import check_output_is_free, staged_directory, write_json
+from adaptiverec.common.files import (
+    check_output_is_free,
+    staged_directory,
+    write_json,
+    write_text,
+)
 from adaptiverec.common.progress import say, steps
 from adaptiverec.model import run as run_contract
 from adaptiverec.model.adaptive_rec import AdaptiveRec
@@ -200,8 +205,7 @@ def _create(
     popularity = Popularity(source, data.num_items).counts
     with staged_directory(output) as staging:
         (staging / run_contract.CHECKPOINTS).mkdir()
-        text = yaml.safe_dump(configuration, sort_keys=False)
-        (staging / run_contract.CONFIGURATION).write_text(text, encoding="utf-8")
+        _write_configuration(staging, configuration)
         Run.create(staging, configuration, data, popularity)
     return Run.open(output)
 
@@ -225,10 +229,16 @@ def _open_to_resume(
             "A resumed run must have the configuration it began with, but for "
             f"{' and '.join(may_change)}. Received: {', '.join(changed)}"
         )
+    _write_configuration(output, configuration)
     run.record["configuration"] = configuration
     run.record["status"] = "training"
     run.save()
     return run
+
+
+def _write_configuration(directory: Path, configuration: dict[str, Any]) -> None:
+    text = yaml.safe_dump(configuration, sort_keys=False)
+    write_text(directory / run_contract.CONFIGURATION, text)
 
 
 def _complete(run: Run, saved: SaveCheckpoint) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from adaptiverec.model.adaptive_rec import AdaptiveRec
+from adaptiverec.model.augmentation import two_augmentations
 from adaptiverec.model.distributed_fit import distributed_fit
 from adaptiverec.model.dropout import Dropout
 
@@ -57,6 +58,22 @@ def write_masks(out: str, strategy: tf.distribute.Strategy) -> None:
     np.savez(out, figures=json.dumps(masks))
 
 
+def write_augmentations(out: str, strategy: tf.distribute.Strategy) -> None:
+    """The first view of the same rows on every replica, in two steps."""
+    with strategy.scope():
+        seed = keras.random.SeedGenerator(3)
+    rows = tf.tile(tf.range(1, 11)[None, :], [20, 1])
+    step = tf.function(
+        lambda: strategy.run(lambda: two_augmentations(rows, 99, seed=seed)[0])
+    )
+    views = [
+        tf.reshape(view, [-1]).numpy().tolist()
+        for _ in range(2)
+        for view in strategy.experimental_local_results(step())
+    ]
+    np.savez(out, figures=json.dumps(views))
+
+
 def main(out: str, kind: str, options: dict) -> None:
     own_loop = options.pop("own_loop", False)
     epochs = options.pop("epochs", 2)
@@ -75,6 +92,9 @@ def main(out: str, kind: str, options: dict) -> None:
         raise SystemExit(f"expected 2 replicas, found {strategy.num_replicas_in_sync}")
     if options.pop("masks", False):
         write_masks(out, strategy)
+        return
+    if options.pop("augmentations", False):
+        write_augmentations(out, strategy)
         return
     keras.utils.set_random_seed(1)
     with strategy.scope() if kind != "one" else contextlib.nullcontext():

@@ -44,15 +44,16 @@ def oracle(
         d = e[twin] + sum(
             e[j] * ((1 - w[j]) if denominator == "negatives" else 1) for j in negatives
         )
-        nll = {j: -math.log(e[j] / d) for j in [twin, *negatives]}
+        p = {j: e[j] / d for j in [twin, *negatives]}
         total = sum(w.values())
+        # Of all positives; without any, the twin has the whole weight.
+        mass = 0.5 * min(total, 1)
         if pair_weights == "inside":
-            loss = -math.log(0.5 * e[twin] / d)
-            loss += sum(w[j] * -math.log(e[j] / (2 * max(total, 0.5)) / d) for j in w)
+            loss = -math.log((1 - mass) * p[twin])
+            loss -= sum(w[j] * math.log(mass / total * p[j]) for j in w if w[j])
         else:
-            mass = 0.5 * min(total, 1)
-            positives = sum(w[j] * nll[j] for j in w) / total if total else 0.0
-            loss = (1 - mass) * nll[twin] + mass * positives
+            loss = -(1 - mass) * math.log(p[twin])
+            loss -= sum(mass / total * w[j] * math.log(p[j]) for j in w if w[j])
         losses.append(loss)
     return np.array(losses)
 
@@ -76,8 +77,49 @@ def test_denominator_over_all_pairs() -> None:
     assert float(result.loss[0]) == pytest.approx(math.log(d) - 0.6, rel=1e-6)
 
 
-def test_without_positives_the_twin_has_the_whole_weight() -> None:
-    result = adaptive_contrastive_loss(batch_of_three(), np.full(6, 2.0, np.float32))
+def test_inside_the_logarithm_by_hand() -> None:
+    result = adaptive_contrastive_loss(
+        batch_of_three(), np.full(6, 0.4, np.float32), pair_weights="inside"
+    )
+    d = math.exp(0.6) + math.exp(-0.2) + math.exp(0.1)
+    expected = -math.log(math.exp(0.6) / d / 2)
+    expected -= math.log(math.exp(0.8) / d / 4) + math.log(math.exp(0.4) / d / 4)
+    assert float(result.loss[0]) == pytest.approx(expected, rel=1e-6)
+
+
+def test_soft_assignment_by_hand() -> None:
+    result = adaptive_contrastive_loss(
+        batch_of_three(),
+        np.full(6, 0.4, np.float32),
+        assignment="soft",
+        assignment_temperature=0.2,
+    )
+    # sigmoid(2), sigmoid(-3), sigmoid(-1.5), sigmoid(0) of rows 1, 2, 4 and 5.
+    w1, w2, w4, w5 = 0.880797, 0.0474259, 0.182426, 0.5
+    n = 1.6106489
+    d = math.exp(0.6) + (1 - w1) * math.exp(0.8) + (1 - w2) * math.exp(-0.2)
+    d += (1 - w4) * math.exp(0.1) + (1 - w5) * math.exp(0.4)
+    mean_logit = (w1 * 0.8 - w2 * 0.2 + w4 * 0.1 + w5 * 0.4) / n
+    expected = math.log(d) - 0.5 * 0.6 - 0.5 * mean_logit
+    assert float(result.num_positives[0]) == pytest.approx(n, rel=1e-5)
+    assert float(result.loss[0]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_thresholds_are_of_cosines_whatever_the_similarity() -> None:
+    cosines = batch_of_three()
+    thresholds = np.full(6, 0.4, np.float32)
+    result = adaptive_contrastive_loss(10 * cosines, thresholds, cosines=cosines)
+    # Of the dots 8, -2, 6 (the twin), 1 and 4, those of rows 1 and 5 are positive.
+    d = math.exp(6) + math.exp(-2) + math.exp(1)
+    expected = 0.5 * (math.log(d) - 6) + 0.25 * (2 * math.log(d) - 8 - 4)
+    assert float(result.loss[0]) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("pair_weights", ["outside", "inside"])
+def test_without_positives_the_twin_has_the_whole_weight(pair_weights) -> None:
+    result = adaptive_contrastive_loss(
+        batch_of_three(), np.full(6, 2.0, np.float32), pair_weights=pair_weights
+    )
     d = sum(math.exp(s) for s in ROW_0[1:])
     assert float(result.loss[0]) == pytest.approx(math.log(d) - 0.6, rel=1e-6)
     assert np.all(result.num_positives == 0)

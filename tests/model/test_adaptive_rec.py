@@ -82,8 +82,11 @@ def test_diagnostics_are_reported_every_epoch(trained) -> None:
     )
 
 
-def test_total_loss_is_the_weighted_sum(trained) -> None:
-    _, history = trained
+@pytest.mark.parametrize("views", ["us_x", "us"])
+def test_total_loss_is_the_weighted_sum(views) -> None:
+    model = AdaptiveRec(NUM_ITEMS, **SMALL, views=views)
+    model.compile(keras.optimizers.Adam(0.02))
+    history = model.fit(cyclic_batches(), epochs=3, verbose=0)
     logs = {name: np.array(values) for name, values in history.history.items()}
     expected = logs["next_item_loss"] + 0.1 * (
         logs["contrastive_loss"] + 0.1 * logs["threshold_loss"]
@@ -271,11 +274,38 @@ def test_bad_arguments(options, message) -> None:
         AdaptiveRec(**{"num_items": 5, **options})
 
 
-def test_compile_takes_no_loss() -> None:
-    with pytest.raises(
-        InvalidValueError, match=r"compile\(\) takes none. Received: loss"
-    ):
-        AdaptiveRec(5, **SMALL).compile(loss="mse")
+@pytest.mark.parametrize(
+    "argument", [{"loss": "mse"}, {"metrics": ["accuracy"]}, {"loss_weights": [1.0]}]
+)
+def test_compile_takes_no_loss_and_no_metrics(argument) -> None:
+    ((name, value),) = argument.items()
+    with pytest.raises(InvalidValueError) as caught:
+        AdaptiveRec(5, **SMALL).compile(**argument)
+    assert f"compile() takes none. Received: {name}={value!r}" in str(caught.value)
+
+
+def test_an_evaluation_in_mid_epoch_leaves_the_thresholds_target_alone() -> None:
+    def fit(*callbacks) -> np.ndarray:
+        keras.utils.set_random_seed(4)
+        model = AdaptiveRec(NUM_ITEMS, **{**SMALL, "dropout": 0.0})
+        model.compile(keras.optimizers.SGD(0.1))
+        data = cyclic_batches()
+        model.fit(
+            data, epochs=2, validation_data=data, callbacks=list(callbacks), verbose=0
+        )
+        state = model.contrast.regularizer
+        values = (state.previous, state.has_previous, state.sum, state.count)
+        return np.array([float(value) for value in values])
+
+    class EvaluateAtEachStep(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None) -> None:
+            self.model.evaluate(cyclic_batches(), verbose=0)
+
+    plain = fit()
+    # The first epoch's two batches made the target; the second's two make the next one.
+    assert plain[1] == 1
+    assert plain[3] == 2
+    np.testing.assert_allclose(fit(EvaluateAtEachStep()), plain, rtol=1e-6)
 
 
 def test_a_term_that_is_no_number_is_named_with_its_step() -> None:
@@ -309,6 +339,63 @@ def test_rows_padded_in_front_are_refused() -> None:
         model.predict(ids, verbose=0)
 
 
+GOOD = np.array([[1, 2, 3, 0, 0, 0], [4, 5, 0, 0, 0, 0]], np.int32)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "message"),
+    [
+        ({"item_ids": GOOD + 9 * (GOOD == 3)}, [4, 6], None),
+        ({"item_ids": GOOD + 10 * (GOOD == 3)}, [4, 6], "item_ids must be dense ids"),
+        ({"item_ids": -GOOD}, [4, 6], "from 0 to num_items=12"),
+        ({"same_target_item_ids": GOOD + 12}, [4, 6], "same_target_item_ids must be d"),
+        ({"same_target_item_ids": GOOD[:, ::-1]}, [4, 6], "same_.*_ids must be padded"),
+        ({}, [4, 0], "targets must be dense ids from 1 to num_items=12"),
+        ({}, [13, 6], "targets must be dense ids from 1"),
+        ({"item_ids": np.pad(GOOD, [[0, 0], [0, 1]])}, [4, 6], "at most max_length=6"),
+        ({"item_ids": GOOD[0]}, [4], r"of shape \[batch, length\].*Received: \(.*6,\)"),
+    ],
+)
+def test_inputs_outside_the_contract(inputs, targets, message) -> None:
+    model = AdaptiveRec(NUM_ITEMS, **SMALL)
+    model.compile(run_eagerly=True)
+    batch = {"item_ids": GOOD, "same_target_item_ids": GOOD, **inputs}
+    if message is None:
+        model.train_on_batch(batch, np.array(targets))
+        return
+    with pytest.raises(
+        (InvalidValueError, tf.errors.InvalidArgumentError), match=message
+    ):
+        model.train_on_batch(batch, np.array(targets))
+
+
+def test_evaluation_wants_one_target_a_sequence_and_rows_of_a_known_width() -> None:
+    model = AdaptiveRec(NUM_ITEMS, **SMALL, objective="none")
+    model.compile()
+    with pytest.raises(
+        InvalidValueError, match=r"of shape \[batch\].*Received: \(.*6\)"
+    ):
+        model.evaluate(GOOD, GOOD, verbose=0)
+    ragged = tf.data.Dataset.from_generator(
+        lambda: [([1, 2], 3), ([4], 5)],
+        output_signature=(
+            tf.TensorSpec([None], tf.int32),
+            tf.TensorSpec([], tf.int32),
+        ),
+    )
+    with pytest.raises(InvalidValueError, match=r"columns .* must be known, as after"):
+        model.fit(ragged.padded_batch(2), verbose=0)
+    known = ragged.padded_batch(2, padded_shapes=([6], []))
+    known = known.apply(tf.data.experimental.assert_cardinality(1))
+    assert np.isfinite(model.fit(known, verbose=0).history["loss"]).all()
+
+
+def test_positions_without_any_target_add_nothing() -> None:
+    model = AdaptiveRec(NUM_ITEMS, **SMALL, objective="none")
+    losses = model.total_loss(GOOD, tf.zeros_like(GOOD))
+    assert float(losses.total) == 0.0
+
+
 def test_inputs_without_what_is_needed() -> None:
     model = AdaptiveRec(NUM_ITEMS, **SMALL)
     model.compile(run_eagerly=True)
@@ -318,6 +405,47 @@ def test_inputs_without_what_is_needed() -> None:
         model({"ids": np.zeros((1, 6), np.int32)})
     with pytest.raises(InvalidValueError, match="k must be at least 1. Received: 0"):
         model.recommend(np.array([[1]], np.int32), k=0)
+
+
+def under(policy: str, **options) -> AdaptiveRec:
+    default = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        return AdaptiveRec(NUM_ITEMS, **{**SMALL, **options})
+    finally:
+        keras.config.set_dtype_policy(default)
+
+
+@pytest.mark.parametrize("fixed_shapes", [False, True])
+@pytest.mark.parametrize("next_item", ["softmax", "sampled_softmax"])
+def test_half_precision_adds_up_the_gradients_of_many_rows(
+    fixed_shapes, next_item
+) -> None:
+    # A sum of ones in bfloat16 ends at 256.
+    rows, targets = np.tile(GOOD[:1], [4096, 1]), np.full(4096, 7)
+    gradients = []
+    for policy in ("float32", "mixed_bfloat16"):
+        keras.utils.set_random_seed(8)
+        model = under(policy, dropout=0.0, objective="none", next_item=next_item)
+        for weight in model.trainable_weights:
+            weight.assign(weight * 10)
+        with tf.GradientTape() as tape:
+            loss = model.total_loss(rows, targets, fixed_shapes=fixed_shapes).total
+        tables = [
+            model.encoder.item_embedding.embeddings,
+            model.encoder.position_embedding.embeddings,
+        ]
+        gradients.append(tape.gradient(loss, tables))
+    for whole, half in zip(*gradients, strict=True):
+        assert float(tf.norm(half - whole)) < 0.03 * float(tf.norm(whole))
+
+
+def test_half_precision_ranks_with_whole_scores() -> None:
+    keras.utils.set_random_seed(8)
+    model = under("mixed_bfloat16", objective="none")
+    scores = model.predict(GOOD, verbose=0)[:, 1:]
+    rounded = tf.cast(tf.cast(scores, tf.bfloat16), tf.float32).numpy()
+    assert (scores != rounded).mean() > 0.9
 
 
 @pytest.mark.parametrize(
@@ -332,12 +460,7 @@ def test_fit_predict_and_evaluate_in_half_precision_and_several_steps_at_once(
     policy,
 ) -> None:
     keras.utils.set_random_seed(3)
-    default = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        model = AdaptiveRec(NUM_ITEMS, **SMALL)
-    finally:
-        keras.config.set_dtype_policy(default)
+    model = under(policy)
     assert model.encoder.blocks[0].compute_dtype == policy.removeprefix("mixed_")
     before = [np.array(weight) for weight in model.trainable_weights]
     model.compile("adam", steps_per_execution=2)

@@ -83,6 +83,11 @@ def test_dropout_differs_between_replicas_and_steps(tmp_path) -> None:
         assert 10 < sum(value > 0 for value in mask) < 54
 
 
+def test_augmentations_differ_between_replicas_and_steps(tmp_path) -> None:
+    views, _ = train(tmp_path, "mirrored", {"augmentations": True})
+    assert len({tuple(view) for view in views}) == len(views) == 4
+
+
 def test_training_with_dropout_stays_finite(tmp_path) -> None:
     figures, _ = train(tmp_path, "mirrored", {"dropout": 0.5})
     assert np.isfinite(figures["loss"]).all()

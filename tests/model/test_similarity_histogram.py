@@ -34,20 +34,18 @@ def between_order_statistics(values, quantile, found, slack) -> bool:
     seed=st.integers(0, 2**32 - 1),
     sequences=st.integers(2, 150),
     quantile=st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]),
-    longest=st.sampled_from([1.0, 0.01, 30.0]),
+    longest=st.sampled_from([1.0, 0.01]),
 )
 def test_it_tells_quantiles_and_means(seed, sequences, quantile, longest) -> None:
     views = random_views(2 * sequences, seed, longest)
     similarities = (views @ views.T).astype(np.float32)
     values = of_negatives(similarities)
-    bound = np.square(views).sum(axis=1).max()
-    histogram = similarity_histogram(similarities, bound)
+    histogram = similarity_histogram(similarities)
     assert float(histogram.num_pairs) == len(values)
-    close = CLOSE * bound
     found = float(histogram.quantile(quantile))
-    assert between_order_statistics(values, quantile, found, close)
+    assert between_order_statistics(values, quantile, found, CLOSE)
     mean = float(histogram.mean(histogram.centres))
-    assert mean == pytest.approx(values.mean(), abs=close)
+    assert mean == pytest.approx(values.mean(), abs=CLOSE)
 
 
 def test_it_tells_the_mean_of_what_is_made_of_each() -> None:

@@ -63,7 +63,7 @@ def test_gradient_is_finite_where_thresholds_fit_exactly() -> None:
     regularizer.build()
     # All pairs in the last bin, whose centre is the mean, and 1 its upper end.
     counts = tf.one_hot(NUM_BINS - 1, NUM_BINS)
-    centre = float(regularizer.observe(SimilarityHistogram(counts, 1.0)))
+    centre = float(regularizer.observe(SimilarityHistogram(counts)))
     assert centre == 1 - 1 / NUM_BINS
     regularizer.start_epoch()
     thresholds = tf.Variable([centre, centre])
