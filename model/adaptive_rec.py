@@ -320,7 +320,7 @@ class AdaptiveRec(keras.Model):
         """
         item_ids = self._checked(item_ids_of(inputs))
         # XLA's shapes cannot depend on how long the sequences of a batch are.
-        encode = self.encoder if self.supports_jit else self.encoder.encode_by_length
+        encode = self.encoder if self.jit_compile else self.encoder.encode_by_length
         representations = encode(item_ids)
         return _with_padding_column(self._item_scores(representations))
 
@@ -363,7 +363,7 @@ class AdaptiveRec(keras.Model):
         )
         with tf.GradientTape() as tape:
             loss, next_item_loss = self.total_loss(
-                inputs, targets, sample_weight, fixed_shapes=self.supports_jit
+                inputs, targets, sample_weight, fixed_shapes=self.jit_compile
             )
             # The optimizer adds up the gradients of all replicas.
             scaled_loss = self.optimizer.scale_loss(loss / num_replicas())

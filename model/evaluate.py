@@ -67,9 +67,7 @@ def evaluate(
             "Evaluation needs test targets; prepare the log with --split leave-one-out "
             f"or time. Received: {data}, split {prepared.metadata['split']['method']!r}"
         )
-    name = {"adaptive": "AdaptiveRec", "info_nce": "InfoNCE", "none": "SASRec"}[
-        model.objective
-    ]
+    name = run_contract.system_name(model.objective, model.views)
     with steps() as progress:
         ranks = {
             name: rank_with_model(

@@ -19,11 +19,9 @@ from adaptiverec.model.diagnostics import read_diagnostics
 from adaptiverec.model.prepared_data import PreparedData
 from adaptiverec.model.report_ranking import ranking_sections
 from adaptiverec.model.report_vectors import vectors_section
-from adaptiverec.model.run import Run
+from adaptiverec.model.run import MONITOR, Run, system_name
 
 __all__ = ["make_page"]
-
-_MONITOR = "val_ndcg@10"
 
 
 def make_page(run: Run, data: str | None, part: str, steps: Steps) -> str:
@@ -47,8 +45,8 @@ def make_page(run: Run, data: str | None, part: str, steps: Steps) -> str:
     history = _history(run)
     diagnostics = read_diagnostics(run.path / run_contract.DIAGNOSTICS, len(history))
     best_epoch = None
-    if history and _MONITOR in history[0]:
-        best_epoch = int(np.argmax([epoch[_MONITOR] for epoch in history])) + 1
+    if history and MONITOR in history[0]:
+        best_epoch = int(np.argmax([epoch[MONITOR] for epoch in history])) + 1
     model = _model(run)
     sections: dict[str, Any] = {
         "losses": None,
@@ -165,11 +163,10 @@ def _headline(
 
 def _system(configuration: dict[str, Any]) -> str:
     objective, views = configuration["objective"], configuration["views"]
+    name = system_name(objective, views)
     if objective == "none":
-        return "SASRec: the next item alone, no contrast"
-    if objective == "adaptive":
-        return f"AdaptiveRec, views {views}"
-    return "CL4SRec" if views == "augment" else f"DuoRec, views {views}"
+        return f"{name}: the next item alone, no contrast"
+    return f"{name}, views {views}"
 
 
 def _data_rows(run: Run) -> list[tuple[str, str]]:

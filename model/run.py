@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from adaptiverec.model.prepared_data import PreparedData
 
-__all__ = ["CHECKPOINTS", "MODEL", "SCHEMA_VERSION", "Run"]
+__all__ = ["CHECKPOINTS", "MODEL", "MONITOR", "SCHEMA_VERSION", "Run", "system_name"]
 
 # Raised whenever a reader of the last version would misread this one.
 SCHEMA_VERSION = 1
@@ -51,6 +51,16 @@ CHECKPOINTS = "checkpoints"
 DIAGNOSTICS = "diagnostics"
 REPORT = "report.html"
 TENSORBOARD = "tensorboard"
+
+# What epochs are compared by.
+MONITOR = "val_ndcg@10"
+
+
+def system_name(objective: str, views: str | None) -> str:
+    """What the field calls the system of an objective and its views."""
+    if objective == "info_nce":
+        return "CL4SRec" if views == "augment" else "DuoRec"
+    return {"adaptive": "AdaptiveRec", "none": "SASRec"}[objective]
 
 
 @dataclasses.dataclass

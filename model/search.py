@@ -28,7 +28,7 @@ from adaptiverec.common.files import (
 )
 from adaptiverec.common.progress import say
 from adaptiverec.model.prepared_data import PreparedData
-from adaptiverec.model.run import RECORD, Run
+from adaptiverec.model.run import MONITOR, RECORD, Run
 from adaptiverec.model.search_space import Choices, SearchSpace
 from adaptiverec.model.train import train
 
@@ -41,7 +41,6 @@ _TRIALS = "trials.json"
 _BEST = "best.yaml"
 _RUNS = "trials"
 _TUNER = "tuner"
-_MONITOR = "val_ndcg@10"
 _SCHEMA_VERSION = 1
 
 
@@ -135,7 +134,7 @@ def _tuner(
         "grid": keras_tuner.oracles.GridSearchOracle,
     }
     oracle = oracles[method](
-        objective=keras_tuner.Objective(_MONITOR, "max"),
+        objective=keras_tuner.Objective(MONITOR, "max"),
         max_trials=trials,
         hyperparameters=parameters,
         allow_new_entries=False,
@@ -217,7 +216,7 @@ class _Tuner(keras_tuner.engine.base_tuner.BaseTuner):
         finally:
             # Each trial has graphs of its own.
             keras.backend.clear_session()
-        return {_MONITOR: record["best"][_MONITOR]}
+        return {MONITOR: record["best"][MONITOR]}
 
 
 def _number_of(trial: Any) -> int:
@@ -236,7 +235,7 @@ def _finish(tuner: _Tuner, space: SearchSpace, output: Path) -> dict[str, Any]:
                 "trial": _number_of(trial),
                 "status": "complete" if complete else "failed",
                 "values": dict(trial.hyperparameters.values),
-                "ndcg@10": record["best"][_MONITOR] if complete else None,
+                "ndcg@10": record["best"][MONITOR] if complete else None,
                 "best_epoch": record.get("best_epoch"),
                 "epochs": record.get("epochs"),
                 "run": f"{_RUNS}/{path.name}",

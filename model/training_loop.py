@@ -35,7 +35,7 @@ from adaptiverec.model.callbacks import (
 from adaptiverec.model.diagnostics import DiagnosticSample, RecordDiagnostics
 from adaptiverec.model.optimization import make_optimizer
 from adaptiverec.model.prepared_data import PreparedData
-from adaptiverec.model.run import Run
+from adaptiverec.model.run import MONITOR, Run
 from adaptiverec.model.run_data import RunData, naming_damaged_shards, run_data
 from adaptiverec.model.sequences import SequenceSource
 from adaptiverec.model.threads import give_each_operation_one_thread
@@ -43,7 +43,6 @@ from adaptiverec.model.views import SUPERVISED_VIEWS, num_passes
 
 __all__ = ["build_model", "run_training"]
 
-_MONITOR = "val_ndcg@10"
 # Arguments of the training; the others are the model's.
 _TRAINING_KEYS = (
     "epochs",
@@ -142,7 +141,7 @@ def _fit(
     sample: DiagnosticSample,
 ) -> SaveCheckpoint:
     configuration = run.configuration
-    monitor = _MONITOR if int(data.validation.cardinality()) else None
+    monitor = MONITOR if int(data.validation.cardinality()) else None
     saved = SaveCheckpoint(
         run.path / run_contract.CHECKPOINTS, history=list(past), monitor=monitor
     )
@@ -180,7 +179,7 @@ def _fit(
 
 
 def _stopped_already(past: list[dict[str, float]], patience: int) -> bool:
-    values = [epoch[_MONITOR] for epoch in past]
+    values = [epoch[MONITOR] for epoch in past]
     return bool(values) and len(values) - 1 - values.index(max(values)) >= patience
 
 

@@ -1,4 +1,6 @@
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +13,15 @@ from adaptiverec.pipeline import prepare
 
 
 @pytest.fixture(scope="module")
-def report(run_path, prepared_path) -> dict:
-    return evaluate(run=str(run_path), data=str(prepared_path))
+def evaluated(run_path, tmp_path_factory) -> Path:
+    """A copy, since results are written to the run."""
+    path = tmp_path_factory.mktemp("evaluated") / "run"
+    return Path(shutil.copytree(run_path, path))
+
+
+@pytest.fixture(scope="module")
+def report(evaluated, prepared_path) -> dict:
+    return evaluate(run=str(evaluated), data=str(prepared_path))
 
 
 def users_of(prepared_path):
@@ -72,8 +81,8 @@ def test_the_models_figures_equal_a_naive_ranking(
     assert (row["recall@5"], row["ndcg@5"]) == pytest.approx(expected, abs=2e-3)
 
 
-def test_the_protocol_stands_beside_the_figures(report, run_path, capsys) -> None:
-    assert json.loads((run_path / "evaluation.json").read_text()) == report
+def test_the_protocol_stands_beside_the_figures(report, evaluated, capsys) -> None:
+    assert json.loads((evaluated / "evaluation.json").read_text()) == report
     print_report(report)
     printed = capsys.readouterr().out
     assert "200 test targets, split: leave-one-out" in printed
