@@ -92,16 +92,16 @@ def test_the_protocol_stands_beside_the_figures(report, evaluated, capsys) -> No
     assert printed.count("removed") == printed.count("kept") == 3
 
 
-def test_writes_the_report_where_told(run_path, prepared_path, tmp_path) -> None:
+def test_writes_the_report_where_told(evaluated, prepared_path, tmp_path) -> None:
     report = evaluate(
-        run=str(run_path), data=str(prepared_path), output=str(tmp_path / "r.json")
+        run=str(evaluated), data=str(prepared_path), output=str(tmp_path / "r.json")
     )
     assert json.loads((tmp_path / "r.json").read_text()) == report
     with pytest.raises(
         OutputError, match="whose directory must exist. Received: .*nowhere"
     ):
         evaluate(
-            run=str(run_path),
+            run=str(evaluated),
             data=str(prepared_path),
             output=str(tmp_path / "nowhere/r"),
         )
