@@ -220,3 +220,70 @@ def test_a_run_that_fails_is_no_measurement():
 
     with pytest.raises(SystemExit, match="no such luck"):
         measure([sys.executable, "-c", "raise ValueError('no such luck')"])
+
+
+def weights_in_pairs(ours, plain):
+    """Of the model, and of the one with Keras' own layers, whose heads are apart."""
+    layers = [
+        (ours.encoder.item_embedding, plain.encoder.item_embedding),
+        (ours.encoder.position_embedding, plain.encoder.position_embedding),
+        (ours.encoder.norm, plain.encoder.norm),
+    ]
+    for one, other in zip(ours.encoder.blocks, plain.encoder.blocks, strict=True):
+        layers += [
+            (one.attention.query, other.attention.query_dense),
+            (one.attention.key, other.attention.key_dense),
+            (one.attention.value, other.attention.value_dense),
+            (one.attention.projection, other.attention.output_dense),
+            (one.attention_norm, other.attention_norm),
+            (one.inner, other.inner),
+            (one.outer, other.outer),
+            (one.inner_norm, other.inner_norm),
+        ]
+    if ours.objective == "adaptive":
+        layers.append((ours.contrast.threshold, plain.contrast.threshold))
+    return [
+        pair
+        for one, other in layers
+        for pair in zip(one.trainable_weights, other.trainable_weights, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("objective", ["adaptive", "info_nce", "none"])
+def test_a_step_with_keras_own_layers_is_the_same_step(objective):
+    """Packed batches, closed forms and the shortened last block beside none of them."""
+    import numpy as np
+    import tensorflow as tf
+    from rivals.keras_layers import KerasLayersModel
+
+    from adaptiverec.model.adaptive_rec import AdaptiveRec
+
+    generator = np.random.default_rng(6)
+    options = {
+        "num_items": 20,
+        "max_length": 7,
+        "hidden_dim": 8,
+        "inner_dim": 16,
+        "dropout": 0.0,
+        "objective": objective,
+    }
+    ours, plain = AdaptiveRec(**options), KerasLayersModel(**options)
+    pairs = weights_in_pairs(ours, plain)
+    assert len(pairs) == len(ours.trainable_weights) == len(plain.trainable_weights)
+    for weight, other in pairs:
+        weight.assign(generator.normal(size=weight.shape) / 2)
+        other.assign(tf.reshape(weight, other.shape))
+    lengths = generator.integers(1, 8, (2, 12, 1))
+    ids = generator.integers(1, 21, (2, 12, 7))
+    ids = np.where(np.arange(7) < lengths, ids, 0)
+    inputs = {"item_ids": ids[0], "same_target_item_ids": ids[1]}
+    targets = generator.integers(1, 21, 12)
+    results = []
+    for model, weights in zip((ours, plain), zip(*pairs, strict=True), strict=True):
+        with tf.GradientTape() as tape:
+            losses = model.total_loss(inputs, targets)
+        gradients = tape.gradient(losses.total, weights, unconnected_gradients="zero")
+        results.append([*losses, *map(tf.convert_to_tensor, gradients)])
+    for found, expected in zip(*results, strict=True):
+        expected = np.reshape(expected, found.shape)
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=2e-5)
