@@ -234,6 +234,19 @@ def test_equal_seeds_give_equal_models() -> None:
     np.testing.assert_array_equal(*scores)
 
 
+def test_evaluation_gives_the_mean_cross_entropy() -> None:
+    model = AdaptiveRec(NUM_ITEMS, **SMALL, objective="none")
+    model.compile()
+    weights = [30 * weight for weight in model.get_weights()]
+    model.set_weights(weights)
+    inputs, targets = next(iter(cyclic_batches().unbatch().batch(64)))
+    scores = model.predict(inputs, verbose=0)[:, 1:].astype(float)
+    of_targets = scores[np.arange(64), targets.numpy() - 1]
+    expected = np.log(np.exp(scores).sum(axis=1)) - of_targets
+    found = model.evaluate(inputs, targets, verbose=0, return_dict=True)
+    assert found["loss"] == pytest.approx(expected.mean(), rel=1e-5)
+
+
 def test_removing_seen_items_is_a_switch() -> None:
     keras.utils.set_random_seed(1)
     model = AdaptiveRec(NUM_ITEMS, **SMALL, objective="none")
