@@ -138,7 +138,8 @@ def training_dataset(
         windows = tf.constant(prefixes.covering(max_length))
     num_instances = len(prefixes) if windows is None else len(windows)
     num_batches = -(-num_instances // batch_size)
-    # Counts on with every iteration; Keras iterates a dataset once an epoch.
+    # Counts on with every iteration. Keras iterates a dataset once an epoch, and under a
+    # strategy begins another one before the first, for a look at a batch.
     next_epoch = tf.Variable(initial_epoch, dtype=tf.int64, trainable=False)
 
     def epoch_batches(_: tf.Tensor) -> tf.data.Dataset:

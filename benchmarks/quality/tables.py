@@ -173,6 +173,7 @@ _OBJECTIVE_CHANGES: dict[str, dict[str, Any]] = {
     "mean": {"threshold_target": "mean"},
     "median": {"threshold_target": "median"},
     "soft": {"assignment": "soft"},
+    "soft, denominator over all": {"assignment": "soft", "denominator": "all"},
     "weights inside": {"pair_weights": "inside"},
     "denominator over all": {"denominator": "all"},
 }

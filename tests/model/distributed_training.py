@@ -23,6 +23,8 @@ from adaptiverec.model.adaptive_rec import AdaptiveRec
 from adaptiverec.model.augmentation import two_augmentations
 from adaptiverec.model.distributed_fit import distributed_fit
 from adaptiverec.model.dropout import Dropout
+from adaptiverec.model.instances import evaluation_dataset, training_dataset
+from adaptiverec.model.sequences import Sequences
 
 NUM_ITEMS, LENGTH = 30, 6
 # The last batch of 16 has a single row: a second replica has none of it.
@@ -41,6 +43,19 @@ def batches() -> tf.data.Dataset:
         "seen_item_ids": ids[0],
     }
     return tf.data.Dataset.from_tensor_slices((inputs, targets)).batch(16)
+
+
+def batches_of_sequences(part: str) -> tf.data.Dataset:
+    """Such as `fit` is given: shuffled, with draws, made on the fly."""
+    generator = np.random.default_rng(5)
+    lengths = generator.integers(3, 9, 20)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    items = generator.integers(1, NUM_ITEMS + 1, starts[-1]).astype(np.int32)
+    sequences = Sequences(items, starts, starts[1:] - 2, starts[1:] - 1)
+    options = {"max_length": LENGTH, "batch_size": 16}
+    if part == "train":
+        return training_dataset(sequences, seed=2, **options)
+    return evaluation_dataset(sequences, part, **options)
 
 
 def write_masks(out: str, strategy: tf.distribute.Strategy) -> None:
@@ -76,6 +91,7 @@ def write_augmentations(out: str, strategy: tf.distribute.Strategy) -> None:
 
 def main(out: str, kind: str, options: dict) -> None:
     own_loop = options.pop("own_loop", False)
+    of_sequences = options.pop("of_sequences", False)
     epochs = options.pop("epochs", 2)
     dropout = options.pop("dropout", 0.0)
     if kind == "mirrored":
@@ -108,15 +124,18 @@ def main(out: str, kind: str, options: dict) -> None:
             **options,
         )
         model.compile(keras.optimizers.SGD(0.5))
+    train_data = validation_data = batches()
+    if of_sequences:
+        train_data, validation_data = map(batches_of_sequences, ("train", "validation"))
     if own_loop:
         figures = distributed_fit(
-            model, batches(), epochs=epochs, validation_data=batches()
+            model, train_data, epochs=epochs, validation_data=validation_data
         )
     else:
         figures = model.fit(
-            batches(),
+            train_data,
             epochs=epochs,
-            validation_data=batches(),
+            validation_data=validation_data,
             shuffle=False,
             verbose=0,
         ).history

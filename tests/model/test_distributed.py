@@ -93,9 +93,11 @@ def test_training_with_dropout_stays_finite(tmp_path) -> None:
     assert np.isfinite(figures["loss"]).all()
 
 
-def test_two_workers_over_loopback(tmp_path) -> None:
-    options = {"own_loop": True}
-    one = train(tmp_path, "one", {})
+@pytest.mark.parametrize("of_sequences", [False, True])
+def test_two_workers_over_loopback(tmp_path, of_sequences) -> None:
+    data = {"of_sequences": of_sequences}
+    options = {"own_loop": True, **data}
+    one = train(tmp_path, "one", data)
     ports = []
     sockets = [socket.socket() for _ in range(2)]
     for found in sockets:
