@@ -64,9 +64,9 @@ class AdaptiveRec(keras.Model):
 
     Loss and metrics are the model's own, so `compile` takes an optimizer and neither. A
     `sample_weight` counts in ``L_basic`` alone. Under a `tf.distribute` strategy the
-    contrastive batch is global, see :mod:`~adaptiverec.model.replicas`; where `fit` cannot
-    run, as over several workers,
-    :func:`~adaptiverec.model.distributed_fit.distributed_fit` does.
+    contrastive batch is global, see :mod:`~adaptiverec.model.replicas`; and where `fit`
+    cannot run, as over several workers, there is
+    :func:`~adaptiverec.model.distributed_fit.distributed_fit`.
 
     Args:
         num_items: Size of the catalogue.

@@ -82,7 +82,7 @@ def similarity_histogram(cosines: Any) -> SimilarityHistogram:
     Args:
         cosines: Of the rows `[z1; z2]`, float tensor of shape `[2B, 2B]`.
     """
-    bins = ops.cast((cosines + 1.0) / _WIDTH, "int32")
+    bins = ops.cast((cosines + 1.0) * (1.0 / _WIDTH), "int32")
     # What is no number (the model diverges) comes out negative.
     bins = ops.maximum(bins, 0)
     # Counting all pairs and taking back those outside N is sooner than leaving them out.
