@@ -84,6 +84,8 @@ class AdaptiveRec(keras.Model):
         next_item: ``L_basic``: `"softmax"` over the whole catalogue; for catalogues too
             large for that, `"sampled_softmax"` with logQ correction or `"gbce"`, see
             :mod:`adaptiverec.model.sampled_loss`.
+        next_item_candidates: `"all"` items, or the `"unseen"`, see
+            :class:`~.next_item_objective.NextItemObjective`.
         num_negatives: Items drawn for each batch, for the last two.
         gbce_calibration: Of gBCE.
         objective: `"adaptive"`, `"info_nce"` or `"none"`.
@@ -125,6 +127,7 @@ class AdaptiveRec(keras.Model):
         low_pass_share: float = 0.0,
         low_pass_frequencies: int = 3,
         next_item: str = "softmax",
+        next_item_candidates: str = "all",
         num_negatives: int = 2048,
         gbce_calibration: float = 0.75,
         objective: str = "adaptive",
@@ -183,6 +186,7 @@ class AdaptiveRec(keras.Model):
         )
         self.next_item = NextItemObjective(
             kind=next_item,
+            candidates=next_item_candidates,
             num_negatives=num_negatives,
             gbce_calibration=gbce_calibration,
             name="next_item",

@@ -12,7 +12,9 @@ __all__ = ["next_item_loss"]
 _SMALLEST_SHARE = 1e-37
 
 
-def next_item_loss(representations: Any, item_vectors: Any, targets: Any) -> Any:
+def next_item_loss(
+    representations: Any, item_vectors: Any, targets: Any, history: Any = None
+) -> Any:
     """``-log softmax(f(s) E^T)[target]`` of each sequence, with its gradient in closed form.
 
     With ``p = softmax(f(s) E^T)``, the gradient is ``p E - E[target]`` with respect to
@@ -25,6 +27,9 @@ def next_item_loss(representations: Any, item_vectors: Any, targets: Any) -> Any
         item_vectors: E, float tensor of shape `[num_items, hidden_dim]`; row i is that
             of dense item id i + 1.
         targets: Dense item ids, int tensor of shape `[batch]`.
+        history: Items that are no candidates, unless they are the target: dense ids, int
+            tensor of shape `[batch, any]`, 0 for none; repeats are allowed. Without it,
+            all items are.
 
     Returns:
         Float tensor of shape `[batch]`.
@@ -34,9 +39,10 @@ def next_item_loss(representations: Any, item_vectors: Any, targets: Any) -> Any
     @tf.custom_gradient
     def closed_form(f: tf.Tensor, vectors: tf.Tensor) -> Any:
         # Nothing else reads the scores: the softmax can then take their memory.
-        shares = tf.nn.softmax(
-            tf.cast(tf.matmul(f, vectors, transpose_b=True), tf.float32)
-        )
+        scores = tf.cast(tf.matmul(f, vectors, transpose_b=True), tf.float32)
+        if history is not None:
+            scores = _without(scores, tf.cast(history, tf.int32) - 1, rows)
+        shares = tf.nn.softmax(scores)
         target_vectors = tf.gather(vectors, rows)
         target_shares = tf.gather(shares, rows, batch_dims=1)
 
@@ -76,3 +82,17 @@ def next_item_loss(representations: Any, item_vectors: Any, targets: Any) -> Any
     return closed_form(
         tf.convert_to_tensor(representations), tf.convert_to_tensor(item_vectors)
     )
+
+
+def _without(scores: tf.Tensor, history: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """The scores, but minus infinity for columns of the history that are not the target."""
+    # What is none, and what is the target, writes the target's score where it is.
+    is_target = tf.logical_or(history < 0, history == targets[:, None])
+    columns = tf.where(is_target, targets[:, None], history)
+    of_targets = tf.gather(scores, targets, batch_dims=1)[:, None]
+    updates = tf.where(is_target, of_targets, float("-inf"))
+    batch, width = tf.unstack(tf.shape(history))
+    index = tf.stack(
+        [tf.repeat(tf.range(batch), width), tf.reshape(columns, [-1])], axis=1
+    )
+    return tf.tensor_scatter_nd_update(scores, index, tf.reshape(updates, [-1]))

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras import ops
 
 from adaptiverec.common.checks import check_at_least, check_at_most, check_choice
+from adaptiverec.common.errors import InvalidValueError
 from adaptiverec.model.look_up import look_up
 from adaptiverec.model.next_item_loss import next_item_loss
 from adaptiverec.model.packed_batch import PackedBatch
@@ -21,6 +22,7 @@ from adaptiverec.model.sampled_loss import (
 )
 
 __all__ = [
+    "NEXT_ITEM_CANDIDATES",
     "NEXT_ITEM_LOSSES",
     "NextItemObjective",
     "PositionsWithTarget",
@@ -28,6 +30,7 @@ __all__ = [
 ]
 
 NEXT_ITEM_LOSSES = ("softmax", "sampled_softmax", "gbce")
+NEXT_ITEM_CANDIDATES = ("all", "unseen")
 
 
 @keras.saving.register_keras_serializable("adaptiverec")
@@ -40,6 +43,10 @@ class NextItemObjective(keras.layers.Layer):
             :mod:`adaptiverec.model.sampled_loss`.
         num_negatives: Items drawn for each batch, for the last two.
         gbce_calibration: Of gBCE, from 0 to 1.
+        candidates: `"all"` items, or those that are `"unseen"`, not in the history, and
+            the target: for recommenders that leave out what the user has had. Negatives
+            are drawn so in BPR (Rendle et al. 2009) and in SASRec (Kang & McAuley 2018,
+            section III.E). With the softmax alone.
 
     Raises:
         InvalidValueError: An argument is outside its rule.
@@ -51,6 +58,7 @@ class NextItemObjective(keras.layers.Layer):
         kind: str = "softmax",
         num_negatives: int = 2048,
         gbce_calibration: float = 0.75,
+        candidates: str = "all",
         **kwargs: Any,
     ) -> None:
         # States come in the precision to compute in; weights are not to be rounded to it.
@@ -59,7 +67,14 @@ class NextItemObjective(keras.layers.Layer):
         check_at_least("num_negatives", num_negatives, 1)
         check_at_least("gbce_calibration", gbce_calibration, 0)
         check_at_most("gbce_calibration", gbce_calibration, 1)
+        check_choice("next_item_candidates", candidates, NEXT_ITEM_CANDIDATES)
+        if candidates == "unseen" and kind != "softmax":
+            raise InvalidValueError(
+                "next_item_candidates='unseen' needs next_item='softmax'. Received: "
+                f"next_item={kind!r}"
+            )
         self.kind = kind
+        self.candidates = candidates
         self.num_negatives = num_negatives
         self.gbce_calibration = gbce_calibration
         if kind != "softmax":
@@ -73,6 +88,7 @@ class NextItemObjective(keras.layers.Layer):
         targets: Any,
         sample_weight: Any = None,
         *,
+        history: Any = None,
         counted: Any = None,
     ) -> Any:
         """The loss.
@@ -83,20 +99,25 @@ class NextItemObjective(keras.layers.Layer):
                 that of dense item id i + 1.
             targets: Dense item ids, int tensor of shape `[rows]`.
             sample_weight: Float tensor of shape `[rows]`, or None.
+            history: Of each row, dense item ids, int tensor of shape `[rows, any]`, 0 for
+                none; where candidates are the unseen items.
             counted: Which rows there are, bool tensor of shape `[rows]`; None is all.
 
         Returns:
             Float scalar; under a strategy, this replica's share of the mean, see
             :func:`~adaptiverec.model.replicas.mean_over_batch`.
         """
-        losses = self._rows(states, ops.cast(item_vectors, states.dtype), targets)
+        vectors = ops.cast(item_vectors, states.dtype)
+        losses = self._rows(states, vectors, targets, history)
         if sample_weight is not None:
             losses = losses * ops.cast(sample_weight, losses.dtype)
         return mean_over_batch(losses, counted)
 
-    def _rows(self, states: Any, vectors: Any, targets: Any) -> Any:
+    def _rows(self, states: Any, vectors: Any, targets: Any, history: Any) -> Any:
         if self.kind == "softmax":
-            return next_item_loss(states, vectors, targets)
+            if self.candidates == "all":
+                history = None
+            return next_item_loss(states, vectors, targets, history)
         seed = tf.cast(self.seed_generator.next(), tf.int32)
         draw = draw_by_rank if self.kind == "sampled_softmax" else draw_evenly
         negatives = draw(vectors.shape[0], self.num_negatives, seed)
@@ -113,6 +134,7 @@ class NextItemObjective(keras.layers.Layer):
             "kind": self.kind,
             "num_negatives": self.num_negatives,
             "gbce_calibration": self.gbce_calibration,
+            "candidates": self.candidates,
         }
 
 
@@ -122,12 +144,14 @@ class PositionsWithTarget(NamedTuple):
     Attributes:
         states: Float tensor of shape `[rows, hidden_dim]`.
         targets: Dense item ids, int tensor of shape `[rows]`.
+        histories: The items up to each of them, int tensor of shape `[rows, longest]`.
         sample_weight: Float tensor of shape `[rows]`, or None.
         counted: Which of them have a target, bool tensor of shape `[rows]`; None is all.
     """
 
     states: Any
     targets: Any
+    histories: Any
     sample_weight: Any
     counted: Any
 
@@ -158,10 +182,11 @@ def positions_with_target(
         # Any item will do for a target that is not there.
         known = targets != 0
         return PositionsWithTarget(
-            states, ops.maximum(targets, 1), sample_weight, known
+            states, ops.maximum(targets, 1), batch.histories, sample_weight, known
         )
     known = tf.where(targets != 0)[:, 0]
     if sample_weight is not None:
         sample_weight = tf.gather(sample_weight, known)
     states, targets = look_up(states, known), tf.gather(targets, known)
-    return PositionsWithTarget(states, targets, sample_weight, None)
+    histories = tf.gather(batch.histories, known)
+    return PositionsWithTarget(states, targets, histories, sample_weight, None)

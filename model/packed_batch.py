@@ -70,6 +70,18 @@ class PackedBatch:
         ends = tf.gather(self.last_positions, self._sequence)
         return tf.maximum(ends - self.positions, 0)
 
+    @property
+    def histories(self) -> tf.Tensor:
+        """Each token's items so far, its own the last and then repeated.
+
+        Int tensor of shape `[tokens, longest]`.
+        """
+        places = tf.range(self._groups[-1][1])
+        first = tf.gather(self._starts, self._sequence)[:, None]
+        return tf.gather(
+            self.item_ids, first + tf.minimum(places[None, :], self.positions[:, None])
+        )
+
     @classmethod
     def by_length(cls, item_ids: tf.Tensor, lengths: tf.Tensor) -> PackedBatch:
         """Leaves padding out and groups sequences of similar length.

@@ -117,13 +117,18 @@ class TotalLoss:
                 ids, self._encoder.num_items + 1, seed=self._seed_generator
             ),
         )
-        counted = None
+        history, counted = item_ids, None
         if all_positions:
-            rows, targets, sample_weight, counted = positions_with_target(
+            rows, targets, history, sample_weight, counted = positions_with_target(
                 states, batch, targets, sample_weight, fixed_shapes=fixed_shapes
             )
         basic = self._next_item(
-            rows, self._encoder.item_vectors, targets, sample_weight, counted=counted
+            rows,
+            self._encoder.item_vectors,
+            targets,
+            sample_weight,
+            history=history,
+            counted=counted,
         )
         total = basic
         if self._contrast is not None:

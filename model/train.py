@@ -35,6 +35,7 @@ def train(
     low_pass_share: float = 0.0,
     low_pass_frequencies: int = 3,
     next_item: Literal["softmax", "sampled_softmax", "gbce"] = "softmax",
+    next_item_candidates: Literal["all", "unseen"] = "all",
     num_negatives: int = 2048,
     gbce_calibration: float = 0.75,
     similarity: Literal["cosine", "dot"] | None = None,
@@ -100,6 +101,8 @@ def train(
         next_item: The next-item loss: softmax over the whole catalogue; sampled_softmax
             or gbce over `num_negatives` items drawn for each batch, for catalogues that
             are too large for it.
+        next_item_candidates: Of the softmax: all items, or those that are unseen, not in
+            the history, and the target; for use with `exclude_seen`.
         num_negatives: How many, of the last two.
         gbce_calibration: Of gbce: 0 is plain binary cross-entropy, 1 fully calibrated.
         similarity: By default cosine for adaptive, dot for info_nce.

@@ -235,16 +235,38 @@ def test_equal_seeds_give_equal_models() -> None:
 
 
 def test_evaluation_gives_the_mean_cross_entropy() -> None:
+    keras.utils.set_random_seed(4)
     model = AdaptiveRec(NUM_ITEMS, **SMALL, objective="none")
     model.compile()
-    weights = [30 * weight for weight in model.get_weights()]
-    model.set_weights(weights)
+    model.set_weights([5 * weight for weight in model.get_weights()])
     inputs, targets = next(iter(cyclic_batches().unbatch().batch(64)))
     scores = model.predict(inputs, verbose=0)[:, 1:].astype(float)
     of_targets = scores[np.arange(64), targets.numpy() - 1]
     expected = np.log(np.exp(scores).sum(axis=1)) - of_targets
     found = model.evaluate(inputs, targets, verbose=0, return_dict=True)
     assert found["loss"] == pytest.approx(expected.mean(), rel=1e-5)
+
+
+def test_the_loss_among_unseen_items_is_that_of_the_ranking() -> None:
+    keras.utils.set_random_seed(4)
+    losses = {}
+    for candidates in ("all", "unseen"):
+        model = AdaptiveRec(
+            NUM_ITEMS,
+            **{**SMALL, "dropout": 0.0},
+            objective="none",
+            next_item_candidates=candidates,
+        )
+        model.set_weights([5 * weight for weight in model.get_weights()])
+        scores = model.predict(GOOD, verbose=0).astype(float)
+        losses[candidates] = float(model.total_loss(GOOD, np.array([4, 2])).total)
+        expected = []
+        for row, history, target in zip(scores, GOOD, [4, 2], strict=True):
+            kept = set(range(1, NUM_ITEMS + 1))
+            if candidates == "unseen":
+                kept -= set(history.tolist())
+            expected.append(np.log(np.exp(row[list(kept)]).sum()) - row[target])
+        assert losses[candidates] == pytest.approx(np.mean(expected), rel=1e-5)
 
 
 def test_removing_seen_items_is_a_switch() -> None:
@@ -276,6 +298,10 @@ def test_removing_seen_items_is_a_switch() -> None:
         ),
         ({"views": "x"}, "views must be one of 'us_x', .*Received: 'x'"),
         ({"next_item": "bpr"}, "next_item must be one of 'softmax', .*Received: 'bpr'"),
+        (
+            {"next_item": "gbce", "next_item_candidates": "unseen"},
+            "next_item_candidates='unseen' needs next_item='softmax'. .*'gbce'",
+        ),
         ({"gbce_calibration": 2}, "gbce_calibration must be at most 1. Received: 2"),
         ({"l2_weight": -1}, "l2_weight must be at least 0. Received: -1"),
         ({"temperature": 0.0}, "temperature must be above 0. Received: 0.0"),

@@ -138,6 +138,33 @@ def test_next_item_loss(seed, batch, num_items, scale) -> None:
         lambda f, vectors: next_item_loss(f, vectors, targets),
         plain_next_item_loss(targets),
         [normal(seed, batch, 4, scale=scale), normal(seed + 1, num_items, 4)],
+        # What f is rounded to is what its multiples differ by.
+        atol=1e-5 + 1e-6 * scale,
+    )
+
+
+@several
+@given(SEEDS, st.integers(1, 5), st.sampled_from([0.1, 5, 40]))
+def test_next_item_loss_among_unseen_items(seed, batch, scale) -> None:
+    generator = np.random.default_rng(seed)
+    targets = generator.integers(1, 8, batch)
+    # With padding, repeats and, at times, the target itself.
+    history = generator.integers(0, 8, (batch, 4))
+
+    def plain(f, vectors):
+        losses = []
+        for row, target in enumerate(targets):
+            others = set(range(1, 8)) - set(history[row].tolist()) - {target}
+            kept = tf.constant([target, *others]) - 1
+            scores = tf.linalg.matvec(tf.gather(vectors, kept), f[row])
+            losses.append(tf.reduce_logsumexp(scores) - scores[0])
+        return tf.stack(losses)
+
+    assert_same(
+        lambda f, vectors: next_item_loss(f, vectors, targets, history),
+        plain,
+        [normal(seed, batch, 4, scale=scale), normal(seed + 1, 7, 4)],
+        atol=1e-5 + 1e-6 * scale,
     )
 
 
