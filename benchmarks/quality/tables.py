@@ -140,6 +140,13 @@ _WITH_L2 = {**_END_AND_COSINE, "l2_weight": 1e-4}
 _SEQUENCES = {"instances": "sequences", "batch_size": 128}
 # The authors' settings: batch 1024, dropout .5, Adam 1e-3, patience 10 on NDCG@10.
 _POSTER = {"max_length": 50, "batch_size": 1024, "epochs": 100, "patience": 10}
+_SMALL_BATCH: dict[str, Any] = {
+    "hidden_dim": 128,
+    "num_blocks": 3,
+    "dropout": 0.3,
+    "batch_size": 32,
+    **_COSINE_SCHEDULE,
+}
 _BRANCH = "SASRec, low-pass .7"
 _CONTRAST = "AdaptiveRec, temperature .05, start 1, low-pass .7"
 _BEST: dict[str, dict[str, Any]] = {
@@ -163,6 +170,7 @@ _ENCODER_CHANGES: dict[str, dict[str, Any]] = {
     "all positions": _SEQUENCES,
     "weight decay .01": {"weight_decay": 0.01},
     "L2": {"l2_weight": 1e-4},
+    "unseen": {"next_item_candidates": "unseen"},
     "sampled softmax": {"next_item": "sampled_softmax"},
     "gBCE": {"next_item": "gbce"},
 }
@@ -295,12 +303,10 @@ TABLES = {
                         "dropout": 0.3,
                         **_END_AND_COSINE,
                     },
-                    "128 dimensions, 3 blocks, dropout .3, batch 32, cosine": {
-                        "hidden_dim": 128,
-                        "num_blocks": 3,
-                        "dropout": 0.3,
-                        "batch_size": 32,
-                        **_COSINE_SCHEDULE,
+                    "128 dimensions, 3 blocks, dropout .3, batch 32, cosine": _SMALL_BATCH,
+                    "128 dimensions, 3 blocks, dropout .3, batch 32, cosine, unseen": {
+                        **_SMALL_BATCH,
+                        "next_item_candidates": "unseen",
                     },
                     # BSARec's share for this data.
                     "low-pass .3": {"low_pass_share": 0.3},
@@ -313,6 +319,10 @@ TABLES = {
         against=("SASRec",),
         pairs=(
             *_pairs_with_changes("SASRec, 128 dimensions, dropout .3", [_RECIPE]),
+            *_pairs_with_changes(
+                "SASRec, 128 dimensions, 3 blocks, dropout .3, batch 32, cosine",
+                ["unseen"],
+            ),
             *_pairs_with_changes(
                 "SASRec, 128 dimensions, 3 blocks, dropout .3", [_RECIPE]
             ),
