@@ -228,7 +228,8 @@ class AdaptiveRec(keras.Model):
         """Creates all weights; their shapes do not depend on the input."""
         self.encoder.build()
         if self.contrast is not None:
-            self.contrast.build((None, self.encoder.hidden_dim))
+            of_view = (None, self.encoder.hidden_dim)
+            self.contrast.build([(of_view, of_view)])
         self.built = True
 
     def compile(self, optimizer: Any = "adam", **kwargs: Any) -> None:

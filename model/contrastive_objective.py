@@ -118,10 +118,11 @@ class ContrastiveObjective(keras.layers.Layer):
             ]
         self.observations = {name: keras.metrics.Mean(name=name) for name in observed}
 
-    def build(self, input_shape: tuple[int | None, int]) -> None:
-        """Creates the weights for views of shape `[batch, hidden_dim]`."""
+    def build(self, input_shape: Any) -> None:
+        """Creates the weights for pairs of views of shape `[batch, hidden_dim]`."""
+        [(of_view, _), *_] = input_shape
         if self.adaptive:
-            self.threshold.build(input_shape)
+            self.threshold.build(of_view)
             self.regularizer.build()
 
     def start_epoch(self) -> None:

@@ -46,7 +46,7 @@ def test_share_of_positives_before_training(start, share) -> None:
     keras.utils.set_random_seed(0)
     objective = ContrastiveObjective(threshold_start=start)
     # Cosines of directions at random lie about 0.
-    objective(*normal(2, 100, 64))
+    objective([tuple(normal(2, 100, 64))])
     found = float(objective.observations["positive_share"].result())
     assert found == pytest.approx(share, abs=0.02)
 

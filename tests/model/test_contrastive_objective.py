@@ -101,7 +101,7 @@ def test_adaptive_objective_of_two_epochs(options) -> None:
     options = dict(options)
     num_pairs = options.pop("pairs", 1)
     layer = ContrastiveObjective(**options)
-    layer.build((None, DIM))
+    layer.build([((None, DIM), (None, DIM))])
     kernels = [
         w for w in layer.threshold.trainable_weights if w.path.endswith("kernel")
     ]
@@ -170,7 +170,7 @@ def test_adaptive_objective_of_two_epochs(options) -> None:
 def test_info_nce_objective(options, similarity, temperature) -> None:
     pairs = np.random.default_rng(2).normal(size=(2, 2, BATCH, DIM)) / 3
     layer = ContrastiveObjective(objective="info_nce", **options)
-    layer.build((None, DIM))
+    layer.build([((None, DIM), (None, DIM))])
     layer.start_epoch()
     expected = sum(
         info_nce(np.concatenate(pair), similarity, temperature).mean() for pair in pairs
