@@ -118,6 +118,7 @@ model.fit(inputs, ids[2, :, 0], batch_size=8, verbose=0)
 """
 
 
+@pytest.mark.slow
 def test_steps_of_one_shape_are_compiled_once(tmp_path) -> None:
     # XLA's dumps are the one thing that tells how often it compiled.
     subprocess.run(

@@ -288,6 +288,7 @@ def test_importing_the_command_does_not_import_tensorflow():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_an_unloaded_version_gives_its_memory_back(helpers, tmp_path):
     # Of variables, and as many of constants.
     megabytes = 16
