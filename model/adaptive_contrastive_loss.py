@@ -138,14 +138,14 @@ def adaptive_contrastive_loss(
 
     num_positives = ops.sum(positive, axis=-1)
     sum_of_logits = ops.sum(positive * logits, axis=-1)
-    # The weight of all positives, and of each one of them; the twin has the rest.
+    # The weight of all positives; the twin has the rest.
     mass = 0.5 * ops.minimum(num_positives, 1.0)
-    weight = 0.5 / ops.maximum(num_positives, 1.0)
     if pair_weights == "outside":
         # The weights of a row sum to 1, so -log p leaves D(i) once and whole.
         mean_logit = ops.divide_no_nan(sum_of_logits, num_positives)
         loss = log_denominator - (1.0 - mass) * twin_logit - mass * mean_logit
     else:
+        weight = 0.5 / ops.maximum(num_positives, 1.0)
         log_weights = ops.log(1.0 - mass) + num_positives * ops.log(weight)
         loss = (
             (1.0 + num_positives) * log_denominator

@@ -25,9 +25,7 @@ def _share_of(lengths: Any, share: float) -> Any:
 
 def _uniform(shape: Any, seed: keras.random.SeedGenerator) -> Any:
     """Random numbers in [0, 1), others on each replica."""
-    return tf.random.stateless_uniform(
-        shape, replica_seed(tf.cast(seed.next(), tf.int32))
-    )
+    return tf.random.stateless_uniform(shape, replica_seed(seed))
 
 
 def _random_window(lengths: Any, size: Any, seed: keras.random.SeedGenerator) -> Any:

@@ -49,7 +49,7 @@ class Dropout(keras.layers.Layer):
         size = tf.size(inputs)
         words = tf.random.stateless_uniform(
             [(size + 3) // 4],
-            replica_seed(tf.cast(self.seed_generator.next(), tf.int32)),
+            replica_seed(self.seed_generator),
             minval=None,
             maxval=None,
             dtype=tf.uint32,

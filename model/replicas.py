@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 __all__ = ["gather_rows", "mean_over_batch", "num_replicas", "replica_seed"]
@@ -60,15 +61,16 @@ def mean_over_batch(losses: Any, counted: Any = None) -> Any:
     return tf.math.divide_no_nan(tf.reduce_sum(losses) * num_replicas(), number)
 
 
-def replica_seed(seed: Any) -> Any:
-    """A seed of the replica's own, of one that all have; unchanged on a single replica.
+def replica_seed(generator: keras.random.SeedGenerator) -> Any:
+    """The generator's next seed; where there are several replicas, one of each its own.
 
     Args:
-        seed: Int tensor of shape `[2]`.
+        generator: The same on all replicas.
 
     Returns:
-        Of the same shape.
+        Int tensor of shape `[2]`, for TensorFlow's stateless functions.
     """
+    seed = tf.cast(generator.next(), tf.int32)
     if num_replicas() == 1:
         return seed
     context = tf.distribute.get_replica_context()
