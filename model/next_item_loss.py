@@ -6,6 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from adaptiverec.model.ranking import set_columns
+
 __all__ = ["next_item_loss"]
 
 # Of float32, whose smallest number of full precision is 1.2e-38.
@@ -90,9 +92,4 @@ def _without(scores: tf.Tensor, history: tf.Tensor, targets: tf.Tensor) -> tf.Te
     is_target = tf.logical_or(history < 0, history == targets[:, None])
     columns = tf.where(is_target, targets[:, None], history)
     of_targets = tf.gather(scores, targets, batch_dims=1)[:, None]
-    updates = tf.where(is_target, of_targets, float("-inf"))
-    batch, width = tf.unstack(tf.shape(history))
-    index = tf.stack(
-        [tf.repeat(tf.range(batch), width), tf.reshape(columns, [-1])], axis=1
-    )
-    return tf.tensor_scatter_nd_update(scores, index, tf.reshape(updates, [-1]))
+    return set_columns(scores, columns, tf.where(is_target, of_targets, float("-inf")))

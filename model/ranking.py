@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-__all__ = ["MEASURES", "RankingMeasure", "mask_items", "target_ranks"]
+__all__ = ["MEASURES", "RankingMeasure", "mask_items", "set_columns", "target_ranks"]
 
 MEASURES = ("recall", "ndcg", "mrr")
 
@@ -53,12 +53,27 @@ def mask_items(scores: Any, item_ids: Any) -> Any:
     Returns:
         Float tensor of the shape of `scores`.
     """
-    batch_size, width = ops.shape(item_ids)[0], ops.shape(item_ids)[1]
+    values = ops.full(ops.shape(item_ids), -float("inf"), dtype=scores.dtype)
+    return set_columns(scores, item_ids, values)
+
+
+def set_columns(scores: Any, columns: Any, values: Any) -> Any:
+    """Gives some columns of each row other values.
+
+    Args:
+        scores: Float tensor of shape `[batch, num_columns]`.
+        columns: Int tensor of shape `[batch, any]`; of repeats any one counts.
+        values: Of these columns, float tensor of the shape of `columns`.
+
+    Returns:
+        Float tensor of the shape of `scores`.
+    """
+    batch_size, width = ops.shape(columns)[0], ops.shape(columns)[1]
     row = ops.repeat(ops.arange(batch_size, dtype="int32")[:, None], width, axis=1)
-    index = ops.stack([row, ops.cast(item_ids, "int32")], axis=-1)
-    index = ops.reshape(index, [-1, 2])
-    updates = ops.full([ops.shape(index)[0]], -float("inf"), dtype=scores.dtype)
-    return ops.scatter_update(scores, index, updates)
+    index = ops.stack([row, ops.cast(columns, "int32")], axis=-1)
+    return ops.scatter_update(
+        scores, ops.reshape(index, [-1, 2]), ops.reshape(values, [-1])
+    )
 
 
 @keras.saving.register_keras_serializable("adaptiverec")
