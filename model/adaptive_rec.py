@@ -14,6 +14,7 @@ from adaptiverec.common.checks import check_at_least, check_choice
 from adaptiverec.common.errors import InvalidValueError
 from adaptiverec.model.contrastive_objective import OBJECTIVES, ContrastiveObjective
 from adaptiverec.model.model_inputs import (
+    check_has_targets,
     check_item_ids,
     check_one_target_each,
     check_targets,
@@ -153,7 +154,8 @@ class AdaptiveRec(keras.Model):
             for name, value in locals().items()
             if name not in ("self", "kwargs", "__class__")
         }
-        super().__init__(**kwargs)
+        # Layers compute in the policy's precision; scores do not, and need whole weights.
+        super().__init__(**{"autocast": False, **kwargs})
         self._arguments = arguments
         check_choice("objective", objective, OBJECTIVES)
         check_choice("views", views, VIEWS)
@@ -182,6 +184,7 @@ class AdaptiveRec(keras.Model):
             positions_from=positions_from,
             low_pass_share=low_pass_share,
             low_pass_frequencies=low_pass_frequencies,
+            dtype=self.dtype_policy,
             name="encoder",
         )
         self.next_item = NextItemObjective(
@@ -189,24 +192,25 @@ class AdaptiveRec(keras.Model):
             candidates=next_item_candidates,
             num_negatives=num_negatives,
             gbce_calibration=gbce_calibration,
+            dtype=self.dtype_policy,
             name="next_item",
         )
-        self.contrast = None
-        if objective != "none":
-            self.contrast = ContrastiveObjective(
-                objective=objective,
-                similarity=similarity,
-                temperature=temperature,
-                threshold_weight=threshold_weight,
-                threshold_target=threshold_target,
-                threshold_quantile=threshold_quantile,
-                threshold_start=threshold_start,
-                pair_weights=pair_weights,
-                denominator=denominator,
-                assignment=assignment,
-                assignment_temperature=assignment_temperature,
-                name="contrast",
-            )
+        # Made in any case, so that its arguments are checked.
+        contrast = ContrastiveObjective(
+            objective=objective,
+            similarity=similarity,
+            temperature=temperature,
+            threshold_weight=threshold_weight,
+            threshold_target=threshold_target,
+            threshold_quantile=threshold_quantile,
+            threshold_start=threshold_start,
+            pair_weights=pair_weights,
+            denominator=denominator,
+            assignment=assignment,
+            assignment_temperature=assignment_temperature,
+            name="contrast",
+        )
+        self.contrast = contrast if objective != "none" else None
         self.seed_generator = keras.random.SeedGenerator()
         self.total_loss = TotalLoss(
             encoder=self.encoder,
@@ -267,7 +271,9 @@ class AdaptiveRec(keras.Model):
     def metrics(self) -> list[keras.metrics.Metric]:
         """All metrics, reset by Keras at the start of every epoch and evaluation."""
         own = [*self._training_metrics(), *self.ranking_measures]
-        return own + [metric for metric in super().metrics if metric not in own]
+        # Keras has a tracker of the loss as well, of the same name; nothing updates it.
+        others = (m for m in super().metrics if m is not self._loss_tracker)
+        return own + [metric for metric in others if metric not in own]
 
     def _training_metrics(self) -> list[keras.metrics.Metric]:
         observations = self.contrast.observations if self.contrast else {}
@@ -349,8 +355,10 @@ class AdaptiveRec(keras.Model):
         check_at_least("k", k, 1)
         scores = self(inputs, training=False)
         if exclude_seen:
-            seen = inputs.get("seen_item_ids") if isinstance(inputs, dict) else None
-            scores = mask_items(scores, item_ids_of(inputs) if seen is None else seen)
+            seen = item_ids_of(inputs)
+            if isinstance(inputs, dict) and inputs.get("seen_item_ids") is not None:
+                seen = seen_item_ids_of(inputs, num_items=self.num_items)
+            scores = mask_items(scores, seen)
         values, item_ids = ops.top_k(scores, min(k, self.num_items))
         return item_ids, values
 
@@ -361,6 +369,7 @@ class AdaptiveRec(keras.Model):
         same_target = same_target_item_ids_of(inputs)
         if same_target is not None:
             self._checked(same_target, "same_target_item_ids")
+        check_has_targets(targets)
         check_targets(
             targets,
             num_items=self.num_items,
@@ -383,12 +392,14 @@ class AdaptiveRec(keras.Model):
     def test_step(self, data: Any) -> dict[str, Any]:
         """Ranks the targets in the whole catalogue."""
         inputs, targets, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        check_has_targets(targets)
         check_one_target_each(targets)
         check_targets(targets, num_items=self.num_items, each_position=False)
         scores = self.score_by_length(inputs)
         losses = _cross_entropy(scores, targets)
         if self.exclude_seen:
-            scores = mask_items(scores, seen_item_ids_of(inputs))
+            seen = seen_item_ids_of(inputs, num_items=self.num_items)
+            scores = mask_items(scores, seen)
         # Of all replicas, so that each comes to the figures of the whole.
         losses, ranks = gather_rows(losses), gather_rows(target_ranks(scores, targets))
         if sample_weight is not None:

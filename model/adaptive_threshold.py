@@ -50,6 +50,7 @@ class AdaptiveThreshold(keras.layers.Layer):
             max(hidden_dim // 8, 1),
             activation="gelu",
             kernel_initializer=small_normal(),
+            dtype=self.dtype_policy,
             name="hidden",
         )
         # The squashing undone; the kernels add next to nothing before they are trained.
@@ -58,6 +59,7 @@ class AdaptiveThreshold(keras.layers.Layer):
             1,
             kernel_initializer=small_normal(),
             bias_initializer=keras.initializers.Constant(logit),
+            dtype=self.dtype_policy,
             name="output_unit",
         )
         self.hidden.build(input_shape)

@@ -47,6 +47,9 @@ class ContrastiveObjective(keras.layers.Layer):
     It also observes, as Keras metrics, what it does to the batch: thresholds, how many
     pairs they turn positive, alignment and uniformity.
 
+    It computes in float32, whatever the precision of the views: thresholds near each other
+    would be one in half precision, and averages over an epoch would stop growing.
+
     Args:
         objective: `"adaptive"` or `"info_nce"`.
         similarity: `"cosine"` or `"dot"`; by default cosine for the adaptive objective,
@@ -82,7 +85,7 @@ class ContrastiveObjective(keras.layers.Layer):
         assignment_temperature: float = 0.1,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32", **kwargs})
         if similarity is None:
             similarity = "dot" if objective == "info_nce" else "cosine"
         check_choice("similarity", similarity, SIMILARITIES)
@@ -104,9 +107,14 @@ class ContrastiveObjective(keras.layers.Layer):
         self.assignment_temperature = assignment_temperature
         observed = ["contrastive_loss", "alignment", "uniformity"]
         if self.adaptive:
-            self.threshold = AdaptiveThreshold(start=threshold_start, name="threshold")
+            self.threshold = AdaptiveThreshold(
+                start=threshold_start, dtype=self.dtype_policy, name="threshold"
+            )
             self.regularizer = ThresholdRegularizer(
-                target=threshold_target, quantile=threshold_quantile, name="regularizer"
+                target=threshold_target,
+                quantile=threshold_quantile,
+                dtype=self.dtype_policy,
+                name="regularizer",
             )
             observed += [
                 "threshold_loss",
@@ -150,7 +158,7 @@ class ContrastiveObjective(keras.layers.Layer):
 
     def _terms(self, z1: Any, z2: Any) -> dict[str, Any]:
         """What the loss of a pair is made of, by the names of the metrics."""
-        z = ops.cast(ops.concatenate([z1, z2], axis=0), "float32")
+        z = ops.concatenate([z1, z2], axis=0)
         cosines = pairwise_similarity(z, "cosine")
         twins = twin_similarity_of_views(z, "cosine")
         histogram = similarity_histogram(cosines)
@@ -163,7 +171,7 @@ class ContrastiveObjective(keras.layers.Layer):
             rows = info_nce_loss(similarities, twins, temperature=self.temperature)
             return {"contrastive_loss": ops.mean(rows)}
         # One threshold a sequence: its twin's row has the same.
-        thresholds = ops.cast(self.threshold(z1), "float32")
+        thresholds = self.threshold(z1)
         rows = adaptive_contrastive_loss(
             similarities,
             ops.concatenate([thresholds, thresholds], axis=0),

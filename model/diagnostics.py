@@ -165,10 +165,15 @@ class RecordDiagnostics(keras.callbacks.Callback):
         both = np.concatenate([sample.item_ids, sample.same_target_item_ids])
         z = np.asarray(self._encode(tf.constant(both)), np.float64)
         z1, z2 = np.split(z, 2)
-        vectors = np.asarray(model.encoder.item_vectors, np.float64)
         last = sample.item_ids[
             np.arange(len(z1)), (sample.item_ids != 0).sum(axis=1) - 1
         ]
+
+        def vectors_of(item_ids: np.ndarray) -> np.ndarray:
+            # A few rows: the whole table may be gigabytes.
+            table = model.encoder.item_embedding.embeddings
+            return np.asarray(tf.gather(table, item_ids))
+
         cosines = _unit(z) @ _unit(z).T
         # N(i): neither the row itself nor its twin.
         in_n = np.tile(~np.eye(len(z1), dtype=bool), (2, 2))
@@ -179,8 +184,8 @@ class RecordDiagnostics(keras.callbacks.Callback):
             ),
             "sequence_alignment": alignment(z1, z2),
             "sequence_uniformity": uniformity(z1),
-            "item_alignment": alignment(vectors[last - 1], vectors[sample.targets - 1]),
-            "item_uniformity": uniformity(vectors[sample.items - 1]),
+            "item_alignment": alignment(*map(vectors_of, (last, sample.targets))),
+            "item_uniformity": uniformity(vectors_of(sample.items)),
         }
         threshold = getattr(model.contrast, "threshold", None)
         if threshold is not None:

@@ -77,8 +77,7 @@ def distributed_fit(
 
     @tf.function
     def figures() -> dict[str, Any]:
-        # Keras' own tracker of the loss has the name of the model's, and comes after it.
-        return {metric.name: metric.result() for metric in reversed(model.metrics)}
+        return {metric.name: metric.result() for metric in model.metrics}
 
     def run(batches: Any, step: Any, named: Sequence[str]) -> dict[str, float]:
         model.reset_metrics()

@@ -43,7 +43,8 @@ def rank_with_model(
         the dataset. With seen items removed, a target that the user has had before can
         not be recommended, and ranks behind all.
     """
-    return _rank(tf.function(model.score_by_length), dataset, steps, label)
+    score = tf.function(model.score_by_length, reduce_retracing=True)
+    return _rank(lambda inputs: score(inputs["item_ids"]), dataset, steps, label)
 
 
 def rank_with_baseline(

@@ -10,6 +10,7 @@ from keras import ops
 from adaptiverec.common.errors import InvalidValueError
 
 __all__ = [
+    "check_has_targets",
     "check_item_ids",
     "check_one_target_each",
     "check_targets",
@@ -37,8 +38,12 @@ def same_target_item_ids_of(inputs: Any) -> Any:
     return inputs.get("same_target_item_ids") if isinstance(inputs, dict) else None
 
 
-def seen_item_ids_of(inputs: Any) -> Any:
-    """The whole histories, int `[batch, any]`.
+def seen_item_ids_of(inputs: Any, *, num_items: int) -> Any:
+    """The whole histories, int `[batch, any]`; checked when the graph runs.
+
+    Args:
+        inputs: Of the model.
+        num_items: Size of the catalogue.
 
     Raises:
         InvalidValueError: They are not there.
@@ -48,7 +53,9 @@ def seen_item_ids_of(inputs: Any) -> Any:
             "With exclude_seen=True, evaluation needs 'seen_item_ids', each user's whole "
             "history, in the input. Received: an input without it"
         )
-    return inputs["seen_item_ids"]
+    seen = inputs["seen_item_ids"]
+    _check_range(seen, "seen_item_ids", 0, num_items)
+    return seen
 
 
 def target_at_each_position(targets: Any, item_ids: Any) -> bool:
@@ -98,6 +105,19 @@ def check_item_ids(
         item_ids,
     )
     _check_range(item_ids, name, 0, num_items)
+
+
+def check_has_targets(targets: Any) -> None:
+    """Checks that `fit` or `evaluate` was given targets.
+
+    Raises:
+        InvalidValueError: It was not.
+    """
+    if targets is None:
+        raise InvalidValueError(
+            "fit() and evaluate() need the next item of each sequence as the target: "
+            "(inputs, targets). Received: inputs alone"
+        )
 
 
 def check_targets(targets: Any, *, num_items: int, each_position: bool) -> None:

@@ -43,10 +43,10 @@ class NextItemObjective(keras.layers.Layer):
             :mod:`adaptiverec.model.sampled_loss`.
         num_negatives: Items drawn for each batch, for the last two.
         gbce_calibration: Of gBCE, from 0 to 1.
-        candidates: `"all"` items, or those that are `"unseen"`, not in the history, and
-            the target: for recommenders that leave out what the user has had. Negatives
-            are drawn so in BPR (Rendle et al. 2009) and in SASRec (Kang & McAuley 2018,
-            section III.E). With the softmax alone.
+        candidates: `"all"` items, or those that are `"unseen"`, not in the history that
+            the model is given, and the target: for recommenders that leave out what the
+            user has had. Negatives are drawn so in BPR (Rendle et al. 2009) and in SASRec
+            (Kang & McAuley 2018, section III.E). With the softmax alone.
 
     Raises:
         InvalidValueError: An argument is outside its rule.

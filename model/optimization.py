@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from adaptiverec.common.checks import check_above, check_at_least, check_choice
+from adaptiverec.common.errors import InvalidValueError
 
 __all__ = ["SCHEDULES", "AdamW", "is_matrix", "make_optimizer"]
 
@@ -51,7 +52,8 @@ def make_optimizer(
             learning rate (Loshchilov & Hutter 2019). 0 is plain Adam.
         schedule: `"constant"`, or `"cosine"`: down to 0 along half a cosine until the end
             of the last epoch (Loshchilov & Hutter 2017).
-        warmup_epochs: The learning rate rises from 0 for so many epochs, evenly.
+        warmup_epochs: The learning rate rises from 0 for so many epochs, evenly; fewer
+            than there are.
         epochs: How many there are to be.
         steps_per_epoch: Steps of each.
 
@@ -62,6 +64,11 @@ def make_optimizer(
     check_at_least("weight_decay", weight_decay, 0)
     check_choice("schedule", schedule, SCHEDULES)
     check_at_least("warmup_epochs", warmup_epochs, 0)
+    if warmup_epochs and warmup_epochs >= epochs:
+        raise InvalidValueError(
+            "warmup_epochs must be below epochs, or the learning rate never gets to its "
+            f"value. Received: warmup_epochs={warmup_epochs}, epochs={epochs}"
+        )
     rate: Any = learning_rate
     warmup_steps = round(warmup_epochs * steps_per_epoch)
     if schedule == "cosine" or warmup_steps:

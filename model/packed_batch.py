@@ -18,8 +18,8 @@ from adaptiverec.common.errors import InvalidValueError
 
 __all__ = ["PackedBatch"]
 
-# What the sequences of a group are padded to.
-_CAPS = (4, 8, 16, 32, 64, 128, 256, 512)
+# What the sequences of the first group are padded to; each next one's have twice that.
+_SHORTEST_CAP = 4
 
 
 class PackedBatch:
@@ -105,7 +105,9 @@ class PackedBatch:
         order = tf.argsort(lengths, stable=True)
         lengths = tf.gather(lengths, order)
         tokens = _tokens_of(item_ids, lengths, order)
-        caps = [cap for cap in _CAPS if cap < max_length] + [max_length]
+        caps = [min(_SHORTEST_CAP, max_length)]
+        while caps[-1] < max_length:
+            caps.append(min(2 * caps[-1], max_length))
         ends = tf.unstack(tf.searchsorted(lengths, caps, side="right"))
         sizes = [end - start for start, end in itertools.pairwise([0, *ends])]
         groups = list(zip(sizes, caps, strict=True))

@@ -8,6 +8,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from adaptiverec.common.checks import check_at_least, check_choice
+
 __all__ = ["MEASURES", "RankingMeasure", "mask_items", "set_columns", "target_ranks"]
 
 MEASURES = ("recall", "ndcg", "mrr")
@@ -87,6 +89,9 @@ class RankingMeasure(keras.metrics.Mean):
         measure: One of :data:`MEASURES`.
         k: How long the list of recommendations is.
 
+    Raises:
+        InvalidValueError: An argument is outside its rule.
+
     Example:
         >>> metric = RankingMeasure("ndcg", k=10)
         >>> metric.update_state([1.0, 3.0, 11.0])
@@ -97,6 +102,8 @@ class RankingMeasure(keras.metrics.Mean):
     def __init__(
         self, measure: str, k: int, *, name: str | None = None, **kwargs: Any
     ) -> None:
+        check_choice("measure", measure, MEASURES)
+        check_at_least("k", k, 1)
         super().__init__(name=name or f"{measure}@{k}", **kwargs)
         self.measure = measure
         self.k = k
@@ -123,6 +130,4 @@ class RankingMeasure(keras.metrics.Mean):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        config = {**super().get_config(), "measure": self.measure, "k": self.k}
-        # Mean has no other argument than the name and dtype.
-        return config
+        return {**super().get_config(), "measure": self.measure, "k": self.k}

@@ -105,19 +105,19 @@ def cohorts(
 
 
 def mean_interval(values: Sequence[float] | np.ndarray, users: np.ndarray) -> Interval:
-    """The mean, with an interval from the spread between users.
+    """The mean of numbers from 0 to 1, with an interval from the spread between users.
+
+    Wilson's interval of a share, of as many independent targets as have a share that
+    varies like this mean; so it also holds near 0 and 1, where most are the same.
 
     Args:
         values: Float `[num_targets]`, from 0 to 1.
         users: Whose target each is; several of one user count as one cluster.
 
     Returns:
-        The mean and its normal interval, cut at 0 and 1.
+        The mean and its interval.
     """
-    values = np.asarray(values, np.float64)
-    mean = float(values.mean())
-    width = _Z * np.sqrt(_variance_of_mean(values, users))
-    return Interval(mean, max(0.0, mean - width), min(1.0, mean + width))
+    return _wilson(values, users, at_most=np.inf)
 
 
 def rate_interval(hits: Sequence[bool] | np.ndarray, users: np.ndarray) -> Interval:
@@ -131,19 +131,24 @@ def rate_interval(hits: Sequence[bool] | np.ndarray, users: np.ndarray) -> Inter
     Returns:
         The share and its interval.
     """
-    hits = np.asarray(hits, np.float64)
-    number, share = float(len(hits)), float(hits.mean())
-    alone = share * (1.0 - share) / max(1.0, number - 1.0)
-    if alone > 0:
-        # How much more the mean varies than that of independent targets would.
-        number = number / max(1.0, _variance_of_mean(hits, users) / alone)
+    return _wilson(hits, users, at_most=len(hits))
+
+
+def _wilson(
+    values: Sequence[float] | np.ndarray, users: np.ndarray, *, at_most: float
+) -> Interval:
+    values = np.asarray(values, np.float64)
+    mean, inside = float(values.mean()), float(values.mean() * (1.0 - values.mean()))
+    # Where all are alike, all that is known of users is that they are so many.
+    number = float(len(np.unique(users)))
+    if number > 1 and values.min() < values.max():
+        # One more than a share's variance tells, as it is taken over one less.
+        number = min(inside / _variance_of_mean(values, users) + 1.0, at_most)
     spread = 1.0 + _Z**2 / number
-    middle = (share + _Z**2 / (2 * number)) / spread
-    width = (
-        _Z / spread * np.sqrt(share * (1 - share) / number + _Z**2 / (4 * number**2))
-    )
+    middle = (mean + _Z**2 / (2.0 * number)) / spread
+    width = _Z / spread * np.sqrt(inside / number + _Z**2 / (4.0 * number**2))
     return Interval(
-        share, max(0.0, float(middle - width)), min(1.0, float(middle + width))
+        mean, max(0.0, float(middle - width)), min(1.0, float(middle + width))
     )
 
 
@@ -152,7 +157,5 @@ def _variance_of_mean(values: np.ndarray, users: np.ndarray) -> float:
     _, cluster = np.unique(users, return_inverse=True)
     sums = np.bincount(cluster, weights=values - values.mean())
     num_clusters = len(sums)
-    if num_clusters < 2:
-        return 0.25
     correction = num_clusters / (num_clusters - 1)
     return float(correction * np.sum(np.square(sums)) / len(values) ** 2)

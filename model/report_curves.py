@@ -45,13 +45,26 @@ _COLUMNS = {
 History = Sequence[Mapping[str, float]]
 
 
-def loss_section(history: History, best_epoch: int | None) -> dict[str, Any]:
-    """The next-item loss, of training and validation; and the total."""
+def loss_section(
+    history: History, best_epoch: int | None, *, trained_loss: str | None = None
+) -> dict[str, Any]:
+    """The next-item loss, of training and validation; and the total.
+
+    Args:
+        history: The metrics of every epoch.
+        best_epoch: To be marked, or None.
+        trained_loss: What training minimises, where it is not the validation's softmax
+            over all items, so that the two cannot be compared.
+    """
+    trained, validated, note = "", "", ""
+    if trained_loss is not None:
+        trained, validated = f": {trained_loss}", ": softmax over all items"
+        note = " It is another loss than the training's: the two cannot be compared."
     lines = _lines(
         history,
         ("loss", "total, training", "third", True),
-        ("next_item_loss", "next item, training", "series", False),
-        ("val_loss", "next item, validation", "mark", False),
+        ("next_item_loss", f"next item, training{trained}", "series", False),
+        ("val_loss", f"next item, validation{validated}", "mark", False),
     )
     return _figure(
         lines,
@@ -59,7 +72,7 @@ def loss_section(history: History, best_epoch: int | None) -> dict[str, Any]:
         "Losses, in nats",
         "nats",
         best_epoch,
-        "The validation loss is that of the next item alone, without dropout.",
+        "The validation loss is that of the next item alone, without dropout." + note,
     )
 
 

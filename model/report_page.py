@@ -61,7 +61,9 @@ def make_page(run: Run, data: str | None, part: str, steps: Steps) -> str:
     }
     if history:
         sections |= {
-            "losses": curves.loss_section(history, best_epoch),
+            "losses": curves.loss_section(
+                history, best_epoch, trained_loss=_trained_loss(run.configuration)
+            ),
             "contrast": curves.contrast_section(history),
             "measures": curves.measures_section(history, best_epoch),
             "thresholds": curves.threshold_section(history, diagnostics),
@@ -91,6 +93,17 @@ def make_page(run: Run, data: str | None, part: str, steps: Steps) -> str:
         data=_data_rows(run),
         **sections,
     )
+
+
+def _trained_loss(configuration: dict[str, Any]) -> str | None:
+    """What the next-item loss of training is, where it is no softmax over all items."""
+    kind = configuration.get("next_item", "softmax")
+    if kind != "softmax":
+        name = {"sampled_softmax": "sampled softmax", "gbce": "gBCE"}[kind]
+        return f"{name}, {configuration['num_negatives']:,} negatives"
+    if configuration.get("next_item_candidates", "all") == "unseen":
+        return "softmax over unseen items"
+    return None
 
 
 def _data(run: Run, data: str | None) -> tuple[PreparedData | None, str]:

@@ -15,7 +15,7 @@
       report.html       the page of `adaptiverec report`
       tensorboard/      event files
 
-A run is there from its first epoch on, since it can be resumed; `run.json` says
+A run is there before its first epoch, since it can be resumed; `run.json` says
 `"complete"` only when `model.keras` is in place.
 """
 
@@ -94,13 +94,16 @@ class Run:
         Returns:
             The run.
         """
+        # To be found from any other directory.
+        is_local = "://" not in data.path
+        location = str(Path(data.path).resolve()) if is_local else data.path
         record = {
             "schema_version": SCHEMA_VERSION,
             "producer": f"adaptiverec {version('adaptiverec')}",
             "status": "training",
             "configuration": configuration,
             "data": {
-                "path": data.path,
+                "path": location,
                 "fingerprint": data.fingerprint,
                 "vocabulary_sha256": data.metadata["vocabulary"]["sha256"],
                 "num_items": data.num_items,

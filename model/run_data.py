@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from adaptiverec.model.instances import evaluation_dataset, training_dataset
 from adaptiverec.model.prepared_data import PreparedData
+from adaptiverec.model.sampling import sample_users
 from adaptiverec.model.sequences import Sequences
 from adaptiverec.model.streaming import (
     streaming_evaluation_dataset,
@@ -20,6 +22,8 @@ from adaptiverec.model.streaming import (
 __all__ = ["RunData", "naming_damaged_shards", "run_data"]
 
 _VALIDATION_BATCH_SIZE = 256
+# Of a batch's targets for all items: 256 MB in float32, of which ranking holds a few.
+_VALIDATION_SCORES = 2**26
 
 
 class RunData(NamedTuple):
@@ -28,7 +32,7 @@ class RunData(NamedTuple):
     Attributes:
         source: The users' sequences, held or read anew each time.
         training: An epoch of training batches.
-        validation: The validation targets.
+        validation: The validation targets, all or those of some users.
     """
 
     source: PreparedData | Sequences
@@ -70,20 +74,32 @@ def run_data(
     }
     validation = {
         "max_length": max_length,
-        # Never more than in training, where somebody has found what the memory holds.
-        "batch_size": min(configuration["batch_size"], _VALIDATION_BATCH_SIZE),
+        "batch_size": min(
+            # Never more than in training, where somebody has found what memory holds.
+            configuration["batch_size"],
+            _VALIDATION_BATCH_SIZE,
+            max(_VALIDATION_SCORES // prepared.num_items, 1),
+        ),
     }
-    if configuration["stream"]:
-        return RunData(
-            prepared,
-            streaming_training_dataset(prepared, **training),
-            streaming_evaluation_dataset(prepared, "validation", **validation),
+    source: PreparedData | Sequences = prepared
+    if not configuration["stream"]:
+        source = prepared.sequences()
+    validated = source
+    if configuration["validation_users"] is not None:
+        validated, _ = sample_users(
+            source,
+            "validation",
+            configuration["validation_users"],
+            np.random.default_rng([configuration["seed"], 4]),
         )
-    sequences = prepared.sequences()
     return RunData(
-        sequences,
-        training_dataset(sequences, **training),
-        evaluation_dataset(sequences, "validation", **validation),
+        source,
+        training_dataset(source, **training)
+        if isinstance(source, Sequences)
+        else streaming_training_dataset(source, **training),
+        evaluation_dataset(validated, "validation", **validation)
+        if isinstance(validated, Sequences)
+        else streaming_evaluation_dataset(validated, "validation", **validation),
     )
 
 

@@ -54,8 +54,11 @@ def draw_evenly(num_items: int, count: int, seed: Any) -> Negatives:
 def draw_by_rank(num_items: int, count: int, seed: Any) -> Negatives:
     """Draws item i with the share ``log((i + 1) / i) / log(num_items + 1)``.
 
-    That is about how often the i-th most frequent item occurs, by Zipf's law; and
-    vocabularies are in the order of frequency.
+    That is about how often the i-th most frequent item occurs, by Zipf's law, in a
+    vocabulary that is in the order of frequency, as those of `adaptiverec prepare` are but
+    for items that came after its base vocabulary. In any other order the estimate of the
+    softmax is still unbiased, but moves more: a frequent item of a high id is a negative
+    seldom, with a weight so much the larger.
 
     Args:
         num_items: Size of the catalogue.
@@ -63,10 +66,11 @@ def draw_by_rank(num_items: int, count: int, seed: Any) -> Negatives:
         seed: Of the draw, int `[2]`.
     """
     log_all = math.log(num_items + 1)
-    uniform = tf.random.stateless_uniform([count], seed)
+    # A float32 has 2^23 values here, of which items behind the 500,000th would share one.
+    uniform = tf.random.stateless_uniform([count], seed, dtype=tf.float64)
     item_ids = tf.minimum(tf.cast(tf.exp(uniform * log_all), tf.int32), num_items)
-    share = tf.math.log1p(1.0 / tf.cast(item_ids, tf.float32)) / log_all
-    return Negatives(item_ids, tf.math.log(share * count))
+    share = tf.math.log1p(1.0 / tf.cast(item_ids, tf.float64)) / log_all
+    return Negatives(item_ids, tf.cast(tf.math.log(share * count), tf.float32))
 
 
 def sampled_softmax_loss(

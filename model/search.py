@@ -89,12 +89,6 @@ def run_search(
         tuner.search(verbose=0)
     except _Stopped as stopped:
         raise stopped.error from None
-    except RuntimeError as error:
-        # KerasTuner gives up after some failures in a row.
-        raise StageError(
-            "Trials must come to their end; narrow the ranges. Received: several in a row "
-            f"that failed ({_reason(str(error))})"
-        ) from error
     return _finish(tuner, space, output)
 
 
@@ -141,6 +135,8 @@ def _tuner(
         tune_new_entries=False,
         # It takes 0 for none.
         seed=seed + 1,
+        # It would give up after some failures in a row, and what was found with it.
+        max_consecutive_failed_trials=trials + 1,
     )
     # It says on standard output what is no result.
     with contextlib.redirect_stdout(sys.stderr):
@@ -149,7 +145,7 @@ def _tuner(
             directory=str(output),
             project_name=_TUNER,
             data=data,
-            given=space.given,
+            space=space,
             runs=output / _RUNS,
         )
     # A search that is killed in its first trial is to be resumed, too.
@@ -171,7 +167,7 @@ class _Tuner(keras_tuner.engine.base_tuner.BaseTuner):
     Args:
         oracle: What chooses.
         data: A prepared directory.
-        given: Options that every run has.
+        space: Options that every run has, and those that are searched.
         runs: Where the runs are made.
         **kwargs: Of KerasTuner's `BaseTuner`.
     """
@@ -181,12 +177,12 @@ class _Tuner(keras_tuner.engine.base_tuner.BaseTuner):
         oracle: Any,
         *,
         data: str,
-        given: dict[str, Any],
+        space: SearchSpace,
         runs: Path,
         **kwargs: Any,
     ) -> None:
         self._data = data
-        self._given = given
+        self._space = space
         self._runs = runs
         super().__init__(oracle, **kwargs)
 
@@ -196,7 +192,7 @@ class _Tuner(keras_tuner.engine.base_tuner.BaseTuner):
 
     def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Trains, or goes on with a run that was cut off."""
-        values = dict(trial.hyperparameters.values)
+        values = self._space.restored(trial.hyperparameters.values)
         shown = ", ".join(f"{name}={value}" for name, value in values.items())
         say(f"Trial {_number_of(trial)}: {shown}")
         path = self.run_path(trial)
@@ -205,7 +201,7 @@ class _Tuner(keras_tuner.engine.base_tuner.BaseTuner):
                 data=self._data,
                 output=str(path),
                 resume=(path / RECORD).is_file(),
-                **{**self._given, **values},
+                **{**self._space.given, **values},
             )
         except (InvalidValueError, StageError) as error:
             # These options do not go together, or diverge; others may.
@@ -234,7 +230,7 @@ def _finish(tuner: _Tuner, space: SearchSpace, output: Path) -> dict[str, Any]:
             {
                 "trial": _number_of(trial),
                 "status": "complete" if complete else "failed",
-                "values": dict(trial.hyperparameters.values),
+                "values": space.restored(trial.hyperparameters.values),
                 "ndcg@10": record["best"][MONITOR] if complete else None,
                 "best_epoch": record.get("best_epoch"),
                 "epochs": record.get("epochs"),

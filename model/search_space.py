@@ -16,7 +16,9 @@ from adaptiverec.model.train import train
 __all__ = ["Choices", "Range", "SearchSpace"]
 
 # What the search itself decides.
-_NOT_SEARCHED = ("data", "output", "resume")
+_NOT_OF_RANGES = ("data", "output", "resume")
+# What changes the measure that trials are compared by.
+_NOT_SEARCHED = ("exclude_seen", "validation_users")
 _RANGE_KEYS = ("min", "max", "step", "sampling")
 _SAMPLINGS = ("linear", "log")
 
@@ -113,9 +115,9 @@ class SearchSpace:
                 f"Received: {content!r} in {path}"
             )
         options = {
-            name: parameter.default
+            name: _typical(parameter)
             for name, parameter in inspect.signature(train).parameters.items()
-            if name not in _NOT_SEARCHED
+            if name not in _NOT_OF_RANGES
         }
         searched: dict[str, Range | Choices] = {}
         given: dict[str, Any] = {}
@@ -124,6 +126,11 @@ class SearchSpace:
                 raise InvalidValueError(
                     "The ranges must be of options of train, written with underscores: "
                     f"{', '.join(options)}. Received: {name!r}"
+                )
+            if name in _NOT_SEARCHED and isinstance(value, dict | list):
+                raise InvalidValueError(
+                    f"{name} must be one value, or trials could not be compared. "
+                    f"Received: {value!r}"
                 )
             if isinstance(value, dict):
                 searched[name] = _range(name, value, options[name])
@@ -138,6 +145,17 @@ class SearchSpace:
             )
         return cls(searched, given)
 
+    def restored(self, values: dict[str, Any]) -> dict[str, Any]:
+        """What KerasTuner chose, in the types of the choices: it makes 1 of true."""
+        return {
+            name: bool(value) if self._is_flag(name) else value
+            for name, value in values.items()
+        }
+
+    def _is_flag(self, name: str) -> bool:
+        what = self.searched[name]
+        return isinstance(what, Choices) and isinstance(what.values[0], bool)
+
     def as_json(self) -> dict[str, Any]:
         """What identifies the space, as JSON holds it."""
         return {
@@ -149,6 +167,11 @@ class SearchSpace:
                 for name, what in self.searched.items()
             },
         }
+
+
+def _typical(parameter: inspect.Parameter) -> Any:
+    """A value of the option's type: its default, unless that stands for no number."""
+    return 1 if parameter.annotation == "int | None" else parameter.default
 
 
 def _is_number(default: Any) -> bool:

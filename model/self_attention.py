@@ -47,7 +47,10 @@ class SelfAttention(keras.layers.Layer):
 
         def projection(name: str) -> keras.layers.Dense:
             layer = keras.layers.Dense(
-                hidden_dim, kernel_initializer=small_normal(), name=name
+                hidden_dim,
+                kernel_initializer=small_normal(),
+                dtype=self.dtype_policy,
+                name=name,
             )
             layer.build(input_shape)
             return layer
@@ -56,7 +59,9 @@ class SelfAttention(keras.layers.Layer):
         self.key = projection("key")
         self.value = projection("value")
         self.projection = projection("projection")
-        self.dropout = Dropout(self.dropout_rate, name="dropout")
+        self.dropout = Dropout(
+            self.dropout_rate, dtype=self.dtype_policy, name="dropout"
+        )
 
     def call(self, states: Any, *, batch: PackedBatch, training: bool = False) -> Any:
         """Attends from every token.

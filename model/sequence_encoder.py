@@ -74,7 +74,8 @@ class SequenceEncoder(keras.layers.Layer):
         low_pass_frequencies: int = 3,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        # What embeddings add up to is rounded once, to the precision to compute in.
+        super().__init__(**{"autocast": False, **kwargs})
         check_at_least("num_items", num_items, 1)
         check_at_least("max_length", max_length, 1)
         check_at_least("num_blocks", num_blocks, 1)
@@ -104,16 +105,18 @@ class SequenceEncoder(keras.layers.Layer):
             num_items + 2,
             hidden_dim,
             embeddings_initializer=small_normal(),
+            dtype=self.dtype_policy,
             name="item_embedding",
         )
         self.position_embedding = keras.layers.Embedding(
             max_length,
             hidden_dim,
             embeddings_initializer=small_normal(),
+            dtype=self.dtype_policy,
             name="position_embedding",
         )
-        self.norm = LayerNorm(epsilon=1e-12, name="norm")
-        self.dropout = Dropout(dropout, name="dropout")
+        self.norm = LayerNorm(epsilon=1e-12, dtype=self.dtype_policy, name="norm")
+        self.dropout = Dropout(dropout, dtype=self.dtype_policy, name="dropout")
         self.blocks = [
             TransformerBlock(
                 num_heads=num_heads,
@@ -122,6 +125,7 @@ class SequenceEncoder(keras.layers.Layer):
                 low_pass_share=low_pass_share,
                 low_pass_frequencies=low_pass_frequencies,
                 max_length=max_length,
+                dtype=self.dtype_policy,
                 name=f"block_{index}",
             )
             for index in range(num_blocks)

@@ -26,6 +26,7 @@ def train(
     warmup_epochs: float = 0.0,
     weight_decay: float = 0.0,
     patience: int = 10,
+    validation_users: int | None = None,
     hidden_dim: int = 64,
     num_blocks: int = 2,
     num_heads: int = 2,
@@ -90,6 +91,8 @@ def train(
         warmup_epochs: Over so many epochs the learning rate rises from 0.
         weight_decay: Of AdamW, for embeddings and matrices; 0 is plain Adam.
         patience: Epochs without a better validation NDCG@10 before training stops.
+        validation_users: Validate by so many users at most, drawn once, instead of by all,
+            where there are millions.
         hidden_dim: Size of the embeddings.
         num_blocks: Transformer blocks.
         num_heads: Attention heads; divides hidden_dim.
@@ -100,9 +103,11 @@ def train(
         low_pass_frequencies: How many of the lowest frequencies it keeps.
         next_item: The next-item loss: softmax over the whole catalogue; sampled_softmax
             or gbce over `num_negatives` items drawn for each batch, for catalogues that
-            are too large for it.
-        next_item_candidates: Of the softmax: all items, or those that are unseen, not in
-            the history, and the target; for use with `exclude_seen`.
+            are too large for it. sampled_softmax draws low ids more often, as befits a
+            vocabulary in the order of frequency.
+        next_item_candidates: Of the softmax: all items, or those that are unseen, not
+            among the last `max_length` items of the history, and the target; for use with
+            `exclude_seen`.
         num_negatives: How many, of the last two.
         gbce_calibration: Of gbce: 0 is plain binary cross-entropy, 1 fully calibrated.
         similarity: By default cosine for adaptive, dot for info_nce.

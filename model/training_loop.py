@@ -55,6 +55,7 @@ _TRAINING_KEYS = (
     "warmup_epochs",
     "weight_decay",
     "patience",
+    "validation_users",
 )
 # What a resumed run may change: only how long it goes on.
 _RESUMABLE_KEYS = ("epochs", "patience")
@@ -76,6 +77,8 @@ def run_training(
     """Trains; see :func:`adaptiverec.model.train.train`."""
     for name in ("epochs", "batch_size", "patience"):
         check_at_least(name, configuration[name], 1)
+    if configuration["validation_users"] is not None:
+        check_at_least("validation_users", configuration["validation_users"], 1)
     check_at_least("seed", configuration["seed"], 0)
     check_at_most("seed", configuration["seed"], 2**32 - 1)
     optimization = {
@@ -85,13 +88,20 @@ def run_training(
     views = configuration["views"] if configuration["objective"] != "none" else None
     # Before the optimizer, which makes variables.
     give_each_operation_one_thread(num_passes=num_passes(views))
-    # All that can be wrong with the arguments is known before anything is read.
-    make_optimizer(**optimization)
+    # What can be wrong with these is known before anything is read.
+    make_optimizer(**optimization, epochs=configuration["epochs"])
     prepared = PreparedData.open(data)
     if resume:
         run = _open_to_resume(output, prepared, configuration)
     else:
         _check_new(output)
+    if configuration["next_item"] == "sampled_softmax" and (
+        "base" in prepared.metadata["vocabulary"]
+    ):
+        say(
+            "The vocabulary begins with another one's: new items are drawn as seldom as "
+            "the rarest, however often they occur."
+        )
     keras.utils.set_random_seed(configuration["seed"])
     model = build_model(prepared.num_items, configuration)
     checkpoint = (

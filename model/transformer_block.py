@@ -61,31 +61,43 @@ class TransformerBlock(keras.layers.Layer):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Creates the sublayers for states of shape `[tokens, hidden_dim]`."""
         hidden_dim = input_shape[-1]
+        dtype = self.dtype_policy
         self.attention = SelfAttention(
-            num_heads=self.num_heads, dropout=self.dropout_rate, name="attention"
+            num_heads=self.num_heads,
+            dropout=self.dropout_rate,
+            dtype=dtype,
+            name="attention",
         )
         self.low_pass = None
         if self.low_pass_share:
             self.low_pass = LowPass(
                 max_length=self.max_length,
                 num_frequencies=self.low_pass_frequencies,
+                dtype=dtype,
                 name="low_pass",
             )
-            self.low_pass_norm = LayerNorm(epsilon=self.epsilon, name="low_pass_norm")
+            self.low_pass_norm = LayerNorm(
+                epsilon=self.epsilon, dtype=dtype, name="low_pass_norm"
+            )
             self.low_pass.build(input_shape)
             self.low_pass_norm.build(input_shape)
         self.inner = keras.layers.Dense(
             self.inner_dim,
             activation=gelu,
             kernel_initializer=small_normal(),
+            dtype=dtype,
             name="inner",
         )
         self.outer = keras.layers.Dense(
-            hidden_dim, kernel_initializer=small_normal(), name="outer"
+            hidden_dim, kernel_initializer=small_normal(), dtype=dtype, name="outer"
         )
-        self.attention_norm = LayerNorm(epsilon=self.epsilon, name="attention_norm")
-        self.inner_norm = LayerNorm(epsilon=self.epsilon, name="inner_norm")
-        self.dropout = Dropout(self.dropout_rate, name="dropout")
+        self.attention_norm = LayerNorm(
+            epsilon=self.epsilon, dtype=dtype, name="attention_norm"
+        )
+        self.inner_norm = LayerNorm(
+            epsilon=self.epsilon, dtype=dtype, name="inner_norm"
+        )
+        self.dropout = Dropout(self.dropout_rate, dtype=dtype, name="dropout")
         self.attention.build(input_shape)
         self.attention_norm.build(input_shape)
         self.inner.build(input_shape)

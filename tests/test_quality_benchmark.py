@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 
 QUALITY = Path(__file__).parents[1] / "benchmarks" / "quality"
 
@@ -116,23 +117,60 @@ def test_alignment_and_uniformity_of_a_square():
 def test_the_paired_test_of_differences_worked_by_hand():
     from paired import compare
 
-    # Differences 1, 0, 0, 1: mean .5, sd 1/√3, standard error 1/√12, z = √3.
-    found = compare(np.array([1.0, 1, 0, 1]), np.array([0.0, 1, 0, 0]))
-    assert found["difference"] == 0.5
-    assert found["p"] == pytest.approx(math.erfc(math.sqrt(3) / math.sqrt(2)))
-    assert found["low"] == pytest.approx(0.5 - 1.959964 / math.sqrt(12), abs=1e-5)
-    assert compare(np.ones(3), np.ones(3))["p"] == 1
+    # Differences 1, 0, 0, 1: mean .5, sd 1/√3, standard error 1/√12; t of 3 degrees of
+    # freedom is √3, whose two-sided p is .1817, and 3.1824 at .05.
+    found = compare(np.array([[1.0, 1, 0, 1]]), np.array([[0.0, 1, 0, 0]]))
+    assert found.mean == 0.5
+    assert found.p == pytest.approx(0.1817, abs=1e-4)
+    assert found.reach == pytest.approx(3.1824 / math.sqrt(12), abs=1e-4)
+    assert not found.over_seeds
+    assert compare(np.ones((1, 3)), np.ones((1, 3))).p == 1
 
 
-def test_gains_are_averaged_over_seeds(tmp_path):
-    from paired import mean_gains
+def test_seeds_count_in_the_paired_test():
+    from paired import Variance, compare, variance_of_seeds
+
+    # Users all alike: means of the first's seeds 0 and 2, and of the second's 3 and 7.
+    first = np.array([[0.0] * 5, [2.0] * 5])
+    second = np.array([[3.0] * 5, [7.0] * 5])
+    assert variance_of_seeds([first]) == (2.0, 1)
+    pooled = variance_of_seeds([first, second])
+    assert pooled == (5.0, 2)
+    assert variance_of_seeds([first[:1]]) is None
+    # The variance of the difference: 5 / 2 + 5 / 1, and nothing of the users.
+    found = compare(first, second[:1], pooled)
+    assert found.over_seeds
+    assert found.mean == -2.0
+    error = math.sqrt(7.5)
+    assert found.p == pytest.approx(2 * scipy.stats.t.sf(2 / error, 2))
+    assert found.reach == pytest.approx(scipy.stats.t.ppf(0.975, 2) * error)
+    assert compare(first, first, Variance(0.0, 1)).p == 1
+
+
+@pytest.mark.parametrize("num_seeds", [3, 5])
+def test_two_halves_of_the_seeds_of_one_system_seldom_differ(num_seeds):
+    """Each seed has a level of its own, of all users: five in a hundred, or fewer."""
+    from paired import compare, variance_of_seeds
+
+    generator = np.random.default_rng(1)
+    found = []
+    for _ in range(400):
+        levels = 0.02 * generator.normal(size=(2 * num_seeds, 1))
+        gains = levels + 0.3 * generator.normal(size=(2 * num_seeds, 400))
+        halves = gains[:num_seeds], gains[num_seeds:]
+        found.append(compare(*halves, variance_of_seeds(halves)).p < 0.05)
+    assert np.mean(found) < 0.07
+
+
+def test_gains_of_each_seed(tmp_path):
+    from paired import gains_of_seeds
     from user_ranks import write_ranks
 
     paths = [tmp_path / "0.npz", tmp_path / "1.npz"]
     write_ranks(paths[0], {"kept": np.array([1.0, 3.0, 11.0], np.float32)})
     write_ranks(paths[1], {"kept": np.array([1.0, 12.0, 11.0], np.float32)})
-    gains = mean_gains(paths, "kept", "ndcg@10")
-    np.testing.assert_allclose(gains, [1.0, 0.25, 0.0], rtol=1e-6)
+    gains = gains_of_seeds(paths, "kept", "ndcg@10")
+    np.testing.assert_allclose(gains, [[1.0, 0.5, 0.0], [1.0, 0.0, 0.0]], rtol=1e-6)
 
 
 def test_ranks_are_kept_as_far_as_lists_reach(tmp_path):
@@ -174,9 +212,11 @@ def test_the_tables_say_what_was_measured(tmp_path, monkeypatch, capsys):
     # Means .5 and .85; standard deviations .1 √2 and .1 / √2.
     assert "| SASRec | 2 | 3 | .5000 ± .1414 |" in told
     assert "| AdaptiveRec us_x | 2 | 3 | .8500 ± .0707 |" in told
-    # Gains of two seeds, ten users: .5 for two, 1 for two, .5 for one. Their variance is
-    # (.75 - 10 * .35²) / 9 = .1694, and 1.96 times the error of their mean .2551.
-    gain = "**+0.3500 ± .2551**"
+    # Users' gains: .5 for three, 1 for two. Their variance is (.25 * 3 + 2 - 10 * .35²) /
+    # 9 = .1694, that of their mean .01694. Seeds have one of (.02 + .005) / 2, their means'
+    # difference as much. The sum is .02944, of .02944² / (.01694² / 9 + .0125² / 2) = 7.88
+    # degrees of freedom, where t is 2.3121.
+    gain = "+0.3500 ± .3968"
     assert f"| AdaptiveRec us_x - SASRec | 2 and 2 | {gain} | {gain} |" in told
     assert "| -1.250 ± .000 |" in told
 
@@ -235,7 +275,7 @@ def test_a_run_that_was_stopped_goes_on_and_is_summarised(
 ):
     """Killed after the first epoch; then by the command, to the end and into the table."""
     import fill
-    from paired import mean_gains
+    from paired import gains_of_seeds
     from summarise import compare_rows, main_table, read_results
     from tables import TABLES, Job
 
@@ -272,7 +312,7 @@ def test_a_run_that_was_stopped_goes_on_and_is_summarised(
     assert expected in main_table(rows)
     assert compare_rows(TABLES[job.table], rows) == []
     (row,) = rows.values()
-    gains = mean_gains([row[0]["ranks"]], "kept", "recall@10")
+    gains = gains_of_seeds([row[0]["ranks"]], "kept", "recall@10")
     assert gains.mean() == pytest.approx(result["test"]["kept"]["recall@10"], abs=1e-6)
 
 

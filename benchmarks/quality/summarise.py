@@ -2,7 +2,7 @@
 
     python benchmarks/quality/summarise.py --table beauty-poster
 
-Systems are also compared user by user, by a paired test.
+Systems are also compared user by user, by a paired test over users and seeds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fill import RESULTS
-from paired import compare, mean_gains
+from paired import Difference, compare, gains_of_seeds, variance_of_seeds
 from tables import TABLES, Table
 
 from adaptiverec.common.files import read_json
@@ -89,18 +89,26 @@ def geometry_table(rows: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def paired_table(comparisons: list[dict[str, Any]]) -> str:
-    """One line a pair of systems; what chance does not explain in bold."""
+    """One line a pair of systems; bold is what chance does not explain.
+
+    That takes seeds: where their chance is not known, a difference of two trained models
+    is none of two systems, and is starred instead.
+    """
     lines = []
     for pair in comparisons:
         cells = [f"{pair['row']} - {pair['against']}"]
         cells.append(f"{pair['seeds'][0]} and {pair['seeds'][1]}")
-        for found in pair["differences"]:
-            reach = (found["high"] - found["low"]) / 2.0
-            text = f"{found['difference']:+.4f} ± {_number(reach, 4)}"
-            cells.append(f"**{text}**" if found["p"] < 0.05 else text)
+        cells += map(_difference, pair["differences"])
         lines.append(cells)
     columns = [f"{measure} {protocol}" for protocol, measure in _PAIRED]
     return _markdown(["difference", "seeds", *columns], lines)
+
+
+def _difference(found: Difference) -> str:
+    text = f"{found.mean:+.4f} ± {_number(found.reach, 4)}"
+    if found.p >= 0.05:
+        return text
+    return f"**{text}**" if found.over_seeds else f"{text} *"
 
 
 def _markdown(header: list[str], lines: list[list[str]]) -> str:
@@ -128,19 +136,20 @@ def compare_rows(
     """The table's pairs of systems, user by user, in the columns of the paired table."""
     gains = {
         name: [
-            mean_gains([result["ranks"] for result in results], *column)
+            gains_of_seeds([result["ranks"] for result in results], *column)
             for column in _PAIRED
         ]
         for name, results in rows.items()
     }
+    pooled = [variance_of_seeds(found) for found in zip(*gains.values(), strict=True)]
     return [
         {
             "row": row,
             "against": against,
             "seeds": [len(rows[row]), len(rows[against])],
             "differences": [
-                compare(first, second)
-                for first, second in zip(gains[row], gains[against], strict=True)
+                compare(*columns)
+                for columns in zip(gains[row], gains[against], pooled, strict=True)
             ],
         }
         for row, against in pairs_of(table, rows)

@@ -140,12 +140,14 @@ _WITH_L2 = {**_END_AND_COSINE, "l2_weight": 1e-4}
 _SEQUENCES = {"instances": "sequences", "batch_size": 128}
 # The authors' settings: batch 1024, dropout .5, Adam 1e-3, patience 10 on NDCG@10.
 _POSTER = {"max_length": 50, "batch_size": 1024, "epochs": 100, "patience": 10}
+# A quarter of the batch is four times the steps, and learns what it can in fewer epochs.
 _SMALL_BATCH: dict[str, Any] = {
     "hidden_dim": 128,
     "num_blocks": 3,
     "dropout": 0.3,
     "batch_size": 32,
     **_COSINE_SCHEDULE,
+    "epochs": 30,
 }
 _BRANCH = "SASRec, low-pass .7"
 _CONTRAST = "AdaptiveRec, temperature .05, start 1, low-pass .7"

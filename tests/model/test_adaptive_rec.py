@@ -448,6 +448,39 @@ def test_inputs_without_what_is_needed() -> None:
         model.recommend(np.array([[1]], np.int32), k=0)
 
 
+def test_fit_and_evaluate_want_targets() -> None:
+    model = AdaptiveRec(NUM_ITEMS, **SMALL, objective="none")
+    model.compile(run_eagerly=True)
+    for method in (model.fit, model.evaluate):
+        with pytest.raises(InvalidValueError, match="as the target.*inputs alone"):
+            method(GOOD, verbose=0)
+
+
+@pytest.mark.parametrize("seen", [13, -1])
+def test_seen_items_are_of_the_catalogue(seen) -> None:
+    inputs = {"item_ids": GOOD, "seen_item_ids": np.full((2, 3), seen, np.int32)}
+    model = AdaptiveRec(NUM_ITEMS, **SMALL, objective="none", exclude_seen=True)
+    model.compile()
+    message = "seen_item_ids must be dense ids from 0 to num_items=12"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        model.recommend(inputs)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        model.evaluate(inputs, np.array([5, 6]), verbose=0)
+
+
+def test_figures_come_once_each_in_a_list_as_in_a_dictionary() -> None:
+    model = AdaptiveRec(NUM_ITEMS, **SMALL, objective="none")
+    model.compile()
+    targets = np.array([5, 6])
+    named = model.evaluate(GOOD, targets, return_dict=True, verbose=0)
+    listed = model.evaluate(GOOD, targets, verbose=0)
+    # The next-item loss has no figure of its own where nothing is trained.
+    names = [name for name in model.metrics_names if name in named]
+    assert listed == pytest.approx([named[name] for name in names])
+    assert len(listed) == len(named)
+    assert len(model.train_on_batch(GOOD, targets)) == 2
+
+
 def under(policy: str, **options) -> AdaptiveRec:
     default = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
@@ -514,3 +547,31 @@ def test_fit_predict_and_evaluate_in_half_precision_and_several_steps_at_once(
     inputs, _ = next(iter(cyclic_batches()))
     assert np.isfinite(model.predict(inputs, verbose=0)[:, 1:]).all()
     assert np.isfinite(model.evaluate(cyclic_batches(), verbose=0)).all()
+
+
+def layers_of(layer: keras.Layer) -> list[keras.Layer]:
+    return [layer, *(inner for own in layer._layers for inner in layers_of(own))]
+
+
+def test_a_file_keeps_its_precision_whatever_the_policy_where_it_is_loaded(
+    tmp_path,
+) -> None:
+    keras.utils.set_random_seed(8)
+    saved = under("mixed_bfloat16", low_pass_share=0.5, num_blocks=2)
+    saved.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    keras.utils.set_random_seed(8)
+    asked = AdaptiveRec(
+        NUM_ITEMS,
+        **{**SMALL, "num_blocks": 2},
+        low_pass_share=0.5,
+        dtype="mixed_bfloat16",
+    )
+    expected = saved.predict(GOOD, verbose=0)
+    for model in (loaded, asked):
+        np.testing.assert_array_equal(model.predict(GOOD, verbose=0), expected)
+        for layer in layers_of(model.encoder):
+            assert layer.compute_dtype == "bfloat16", layer.path
+        # Sums over pairs and over an epoch.
+        for layer in layers_of(model.contrast):
+            assert layer.compute_dtype == "float32", layer.path

@@ -2,8 +2,10 @@
 
 import math
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from adaptiverec.model.contrastive_objective import ContrastiveObjective
 
@@ -93,6 +95,39 @@ OPTIONS = {
     "start": {"threshold_start": 0.7},
     "two pairs": {"pairs": 2},
 }
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_a_long_epoch_of_views_in_half_precision(policy) -> None:
+    """What is averaged over an epoch is as with the same numbers in float32."""
+    generator = np.random.default_rng(4)
+    views = generator.normal(size=(300, 2, BATCH, DIM)).astype(np.float32)
+    views = tf.cast(tf.cast(views, policy.removeprefix("mixed_")), tf.float32)
+    averages = []
+    for name in ("float32", policy):
+        keras.utils.set_random_seed(3)
+        default = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(name)
+        try:
+            layer = ContrastiveObjective()
+            layer.build([((None, DIM), (None, DIM))])
+        finally:
+            keras.config.set_dtype_policy(default)
+
+        @tf.function
+        def epoch(layer, dtype):
+            for step in tf.range(300):
+                z1, z2 = tf.unstack(tf.cast(views[step], dtype))
+                layer([(z1, z2)])
+
+        epoch(layer, name.removeprefix("mixed_"))
+        layer.start_epoch()
+        figures = {name: m.result() for name, m in layer.observations.items()}
+        figures["q"] = layer.regularizer.previous
+        averages.append({name: float(value) for name, value in figures.items()})
+    whole, half = averages
+    assert whole["threshold_spread"] > 0
+    assert half == pytest.approx(whole, rel=1e-5)
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)

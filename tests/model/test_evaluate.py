@@ -135,3 +135,32 @@ def test_no_test_targets(raw_log, tmp_path, tiny_training) -> None:
     train(data=data, output=str(tmp_path / "run"), epochs=1, **tiny_training)
     with pytest.raises(InvalidValueError, match="needs test targets.*split 'none'"):
         evaluate(run=str(tmp_path / "run"), data=data)
+
+
+def test_histories_of_any_width_are_ranked_by_one_graph(
+    prepared_path, run_path, monkeypatch
+) -> None:
+    from adaptiverec.common.progress import steps
+    from adaptiverec.model.adaptive_rec import AdaptiveRec
+    from adaptiverec.model.evaluation import rank_with_model
+    from adaptiverec.model.instances import evaluation_dataset
+
+    traced = []
+    score_by_length = AdaptiveRec.score_by_length
+
+    def score(self, inputs):
+        traced.append(inputs)
+        return score_by_length(self, inputs)
+
+    monkeypatch.setattr(AdaptiveRec, "score_by_length", score)
+    model = Run.open(run_path).load_model()
+    sequences = PreparedData.open(str(prepared_path)).sequences()
+    data = evaluation_dataset(
+        sequences, "test", max_length=model.max_length, batch_size=4
+    )
+    widths = {inputs["seen_item_ids"].shape[1] for inputs, _ in data}
+    assert len(widths) > 5
+    with steps() as progress:
+        rank_with_model(model, data, steps=progress, label="Ranking")
+    # The last batch is smaller.
+    assert len(traced) <= 2

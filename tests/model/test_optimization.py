@@ -78,6 +78,10 @@ def test_without_decay_nothing_goes() -> None:
             "schedule must be one of 'constant', 'cosine'. Received",
         ),
         ({"warmup_epochs": -1}, "warmup_epochs must be at least 0. Received: -1"),
+        (
+            {"warmup_epochs": 3, "epochs": 3},
+            "must be below epochs.*Received: warmup_epochs=3, epochs=3",
+        ),
     ],
 )
 def test_bad_arguments(options, message) -> None:

@@ -36,6 +36,24 @@ def rows(lengths) -> np.ndarray:
     return ids.astype(np.int32)
 
 
+@pytest.mark.parametrize("length", [1, 5, 20, 513, 3000])
+def test_no_sequence_is_padded_to_more_than_twice_its_length(length) -> None:
+    item_ids = np.zeros((1, 3000), np.int32)
+    item_ids[0, :length] = 1
+    batch = PackedBatch.by_length(tf.constant(item_ids), tf.constant([length]))
+    states = tf.ones([length, 2])
+    widths = []
+
+    def attention(query, key, value):
+        if query.shape[0]:
+            widths.append(query.shape[2])
+        return value
+
+    batch.attend(attention, states, states, states, num_heads=1)
+    (width,) = widths
+    assert length <= width <= max(4, 2 * length - 1)
+
+
 def plain_encode(encoder, item_ids):
     """Every position through every block, keys and values made; Keras' own functions."""
     lengths = np.maximum((item_ids != 0).sum(axis=1), 1)

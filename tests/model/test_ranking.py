@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 
+from adaptiverec.common.errors import InvalidValueError
 from adaptiverec.model.ranking import RankingMeasure, mask_items, target_ranks
 
 
@@ -64,6 +65,13 @@ def test_measures_worked_by_hand(measure, k, expected) -> None:
     metric.update_state(np.array([5.5, 11.0], np.float32))
     assert float(metric.result()) == pytest.approx(expected, rel=1e-6)
     assert metric.name == f"{measure}@{k}"
+
+
+def test_bad_arguments() -> None:
+    with pytest.raises(InvalidValueError, match="'mrr'. Received: 'precision'"):
+        RankingMeasure("precision", 5)
+    with pytest.raises(InvalidValueError, match="k must be at least 1. Received: 0"):
+        RankingMeasure("ndcg", 0)
 
 
 def test_config_round_trip() -> None:

@@ -163,6 +163,8 @@ def test_a_run_that_has_no_epoch(run_path, tmp_path) -> None:
     found = Page(report(str(copy)))
     assert found.headings == ["Configuration and data"]
     assert "No epoch has ended" in found.text
+    assert "no epoch yet" in found.text
+    assert "no validation targets" not in found.text
 
 
 def test_data_that_is_gone_or_another(run_path, tmp_path, prepared_path) -> None:

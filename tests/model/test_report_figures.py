@@ -27,16 +27,37 @@ def test_the_interval_of_a_share(hits, number, low, high) -> None:
 
 
 def test_the_interval_of_a_mean_by_hand() -> None:
-    # Mean .5; squared deviations .01 + .01 + 0 = .02; variance of the mean 3/2 * .02 / 9.
+    # Mean .5; squared deviations .01 + .01 + 0 = .02; variance of the mean 3/2 * .02 / 9:
+    # that of a share of .25 / .00333 + 1 = 76 targets.
     found = mean_interval([0.4, 0.6, 0.5], np.arange(3))
-    width = 1.959964 * np.sqrt(1.5 * 0.02 / 9)
-    assert found == pytest.approx((0.5, 0.5 - width, 0.5 + width))
-    # Two targets of each of two users: sums of deviations -.2 and .2.
+    assert found == pytest.approx(rate_interval(np.arange(76) < 38, np.arange(76)))
+    # Two targets of each of two users: sums of deviations -.2 and .2, a variance of
+    # 2 * .08 / 16, that of a share of 26.
     found = mean_interval([0.4, 0.4, 0.6, 0.6], np.array([3, 3, 9, 9]))
-    width = 1.959964 * np.sqrt(2 * 0.08 / 16)
-    assert found == pytest.approx((0.5, 0.5 - width, 0.5 + width))
-    # No share is below none.
-    assert mean_interval([0.0, 1.0, 0.5], np.arange(3))[1:] == (0.0, 1.0)
+    assert found == pytest.approx(rate_interval(np.arange(26) < 13, np.arange(26)))
+
+
+def test_where_all_are_alike_users_are_counted_and_not_their_targets() -> None:
+    alone = rate_interval(np.zeros(3), np.arange(3))
+    for interval in (rate_interval, mean_interval):
+        assert interval(np.zeros(300), np.repeat(np.arange(3), 100)) == alone
+        one_user = interval(np.zeros(300), np.zeros(300))
+        assert one_user == pytest.approx((0.0, 0.0, 0.7935), abs=1e-4)
+
+
+def test_the_interval_of_a_mean_holds_where_little_is_hit() -> None:
+    """NDCG of 60 targets, of which 2 % are hit: most samples have one hit or none."""
+    generator = np.random.default_rng(0)
+    gains = 1 / np.log2(np.arange(1, 11) + 1)
+    truth = 0.02 * gains.mean()
+    covered = 0
+    for _ in range(1000):
+        hit = generator.random(60) < 0.02
+        values = np.where(hit, generator.choice(gains, 60), 0.0)
+        found = mean_interval(values, np.arange(60))
+        assert found.low <= found.mean <= found.high
+        covered += found.low <= truth <= found.high
+    assert covered > 930
 
 
 @given(st.lists(st.floats(0.4, 0.6), min_size=20, max_size=50), st.integers(2, 5))
@@ -129,6 +150,19 @@ def test_sections_are_left_out_where_there_is_nothing_to_show() -> None:
         "next item, training",
     ]
     assert "from 2 to 1" in losses["chart"]
+
+
+def test_losses_of_two_kinds_are_told_apart() -> None:
+    history = [{"loss": 2.0, "next_item_loss": 2.0, "val_loss": 3.0}]
+    alike = curves.loss_section(history, None)
+    assert "compared" not in alike["note"]
+    apart = curves.loss_section(history, None, trained_loss="gBCE, 2,048 negatives")
+    assert [label for label, _, _ in apart["keys"]] == [
+        "total, training",
+        "next item, training: gBCE, 2,048 negatives",
+        "next item, validation: softmax over all items",
+    ]
+    assert "cannot be compared" in apart["note"]
 
 
 def test_the_table_of_a_long_run_keeps_its_best_epoch() -> None:

@@ -57,6 +57,19 @@ def test_the_estimated_denominator_is_right_on_average(draw) -> None:
     assert np.mean(sums) == pytest.approx(expected, rel=0.02)
 
 
+def test_rare_items_of_a_large_catalogue_are_drawn_one_by_one() -> None:
+    # In single precision one in seven of the rarer half could be drawn, the same ones
+    # again and again.
+    num_items, count = 5_000_000, 2_000_000
+    drawn = draw_by_rank(num_items, count, [1, 2]).item_ids.numpy()
+    rare = drawn[drawn > num_items // 2]
+    share = math.log(2) / math.log(num_items + 1)
+    assert len(rare) == pytest.approx(count * share, rel=0.02)
+    repeats = len(rare) - len(np.unique(rare))
+    # As of even draws among two and a half million, or a little more.
+    assert repeats < 1.2 * len(rare) ** 2 / num_items
+
+
 def test_draws_follow_their_shares() -> None:
     even, ranked = draw_evenly(4, 40_000, [1, 2]), draw_by_rank(4, 40_000, [1, 2])
     counts = np.bincount(even.item_ids, minlength=5)

@@ -23,7 +23,7 @@ def test_lists_ranges_and_values(tmp_path) -> None:
         dropout: {min: 0, max: 0.5, step: 0.1}
         hidden_dim: {min: 16, max: 64, step: 16}
         views: [us_x, un]
-        exclude_seen: [true, false]
+        stream: [true, false]
         epochs: 7
         similarity: null
         """,
@@ -33,7 +33,7 @@ def test_lists_ranges_and_values(tmp_path) -> None:
         "dropout": Range(0.0, 0.5, 0.1, log=False, whole=False),
         "hidden_dim": Range(16, 64, 16, log=False, whole=True),
         "views": Choices(("us_x", "un")),
-        "exclude_seen": Choices((True, False)),
+        "stream": Choices((True, False)),
     }
     assert space.given == {"epochs": 7, "similarity": None}
 
@@ -69,7 +69,10 @@ def test_steps_reach_the_end_and_are_round() -> None:
         ("dropout: [high]", "dropout must be a number. Received: 'high'"),
         ("dropout: [true]", "dropout must be a number. Received: True"),
         ("views: [3]", "views must be a str. Received: 3"),
-        ("exclude_seen: [1]", "exclude_seen must be a bool. Received: 1"),
+        ("stream: [1]", "stream must be a bool. Received: 1"),
+        ("exclude_seen: [true, false]", "one value, or trials could not be compared"),
+        ("validation_users: {min: 1, max: 9}", "validation_users must be one value"),
+        ("validation_users: few", "validation_users must be a whole number. Received"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path, text, message) -> None:

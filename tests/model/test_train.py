@@ -29,6 +29,7 @@ def test_a_run_is_all_there(run_path, prepared_path) -> None:
     run = Run.open_complete(run_path)
     metadata = json.loads((prepared_path / "metadata.json").read_text())
     assert run.record["data"]["fingerprint"] == metadata["fingerprint"]
+    assert run.record["data"]["path"] == str(prepared_path)
     history = json.loads((run_path / "history.json").read_text())
     assert len(history) == run.record["epochs"] == 2
     best = max(range(2), key=lambda epoch: history[epoch]["val_ndcg@10"])

@@ -160,14 +160,33 @@ def test_another_search_is_not_resumed(trained, arguments) -> None:
         tune(**arguments, method="random", resume=True)
 
 
+def test_failures_in_a_row_do_not_lose_what_was_found(trained, arguments) -> None:
+    Path(arguments["ranges"]).write_text(
+        "{dropout: [0.3, 0.86, 0.88, 0.9, 0.92, 0.4], views: [us_x]}"
+    )
+    result = tune(**arguments, method="grid")
+    assert [trial["status"] for trial in result["trials"]].count("failed") == 4
+    assert result["trials"][result["best"] - 1]["values"]["dropout"] == 0.3
+
+
 def test_trials_that_all_fail(trained, arguments) -> None:
     Path(arguments["ranges"]).write_text("{dropout: [0.9, 0.95], views: [un, us_x]}")
-    with pytest.raises(StageError, match="narrow the ranges. Received: .*must stay"):
+    with pytest.raises(StageError, match="At least one trial.*Received: 4 that failed"):
         tune(**arguments, method="grid")
-    Path(arguments["output"]).rename(Path(arguments["output"]).with_name("old"))
-    Path(arguments["ranges"]).write_text("{dropout: [0.9], views: [un, us_x]}")
-    with pytest.raises(StageError, match="At least one trial.*Received: 2 that failed"):
-        tune(**arguments, method="grid")
+    trials = json.loads((Path(arguments["output"]) / "trials.json").read_text())
+    assert all("must stay finite" in trial["message"] for trial in trials["trials"])
+
+
+@pytest.mark.parametrize("method", ["grid", "random", "bayesian"])
+def test_choices_keep_their_types(trained, arguments, method) -> None:
+    Path(arguments["ranges"]).write_text(
+        "{dropout: [0.1], views: [us_x], stream: [true, false], num_blocks: [1, 2]}"
+    )
+    result = tune(**arguments, method=method, trials=4)
+    values = trained + [trial["values"] for trial in result["trials"]]
+    assert {type(value["stream"]) for value in values} == {bool}
+    assert {type(value["num_blocks"]) for value in values} == {int}
+    assert {type(value["dropout"]) for value in values} == {float}
 
 
 def test_what_no_other_options_would_mend_ends_the_search(
