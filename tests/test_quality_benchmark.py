@@ -209,6 +209,7 @@ def test_the_tables_say_what_was_measured(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", arguments)
     summarise.main()
     told = capsys.readouterr().out
+    assert summarise.spread([]) == "\u2013"
     # Means .5 and .85; standard deviations .1 √2 and .1 / √2.
     assert "| SASRec | 2 | 3 | .5000 ± .1414 |" in told
     assert "| AdaptiveRec us_x | 2 | 3 | .8500 ± .0707 |" in told

@@ -26,7 +26,7 @@ def measure_ranks(
 
     Args:
         model: An `AdaptiveRec`.
-        dataset: Of `evaluation_dataset`.
+        dataset: Of `evaluation_dataset`; what is drawn depends on its batches.
         popularity: How often each item occurs in training, int `[num_items]`.
 
     Returns:

@@ -27,6 +27,8 @@ from adaptiverec.model.run import Run
 from adaptiverec.model.train import train
 
 KS = (5, 10, 20, LONGEST)
+# Candidates are drawn a batch at a time, so a table has the same ones for all of its rows.
+BATCH_SIZE = 1024
 
 
 def trained(given: dict[str, Any]) -> Run:
@@ -51,7 +53,9 @@ def main() -> None:
     prepared = PreparedData.open(given["data"])
     sequences = prepared.sequences()
     model = run.load_model()
-    test = evaluation_dataset(sequences, "test", max_length=model.max_length)
+    test = evaluation_dataset(
+        sequences, "test", max_length=model.max_length, batch_size=BATCH_SIZE
+    )
     ranks = measure_ranks(model, test, run.popularity())
     write_ranks(Path(given["result"]).with_suffix(".npz"), ranks)
     result = {

@@ -49,8 +49,10 @@ def read_results(directory: Path, table: Table) -> dict[str, list[dict[str, Any]
 
 
 def spread(values: Iterable[float], digits: int = 4) -> str:
-    """`mean ± standard deviation`, the latter where there are several."""
+    """`mean ± standard deviation`, the latter where there are several; a dash for none."""
     values = list(values)
+    if not values:
+        return "\u2013"
     text = _number(statistics.fmean(values), digits)
     if len(values) > 1:
         text += f" ± {_number(statistics.stdev(values), digits)}"
@@ -65,15 +67,26 @@ def _number(value: float, digits: int) -> str:
 
 def main_table(rows: dict[str, list[dict[str, Any]]]) -> str:
     """One line a row: the measures under each protocol."""
+    columns = [
+        (protocol, measure)
+        for protocol, measure in _COLUMNS
+        if any(
+            protocol in result["test"] for found in rows.values() for result in found
+        )
+    ]
     header = ["system", "seeds", "best epoch"]
-    header += [f"{measure} {protocol}" for protocol, measure in _COLUMNS]
+    header += [f"{measure} {protocol}" for protocol, measure in columns]
     lines = []
     for name, results in rows.items():
         epochs = statistics.fmean(result["best_epoch"] for result in results)
         cells = [name, str(len(results)), f"{epochs:.0f}"]
         cells += [
-            spread(result["test"][protocol][measure] for result in results)
-            for protocol, measure in _COLUMNS
+            spread(
+                result["test"][protocol][measure]
+                for result in results
+                if protocol in result["test"]
+            )
+            for protocol, measure in columns
         ]
         lines.append(cells)
     return _markdown(header, lines)
