@@ -33,6 +33,7 @@ from adaptiverec.model.callbacks import (
     StopOnNaN,
 )
 from adaptiverec.model.diagnostics import DiagnosticSample, RecordDiagnostics
+from adaptiverec.model.idle_options import idle_options
 from adaptiverec.model.optimization import make_optimizer
 from adaptiverec.model.prepared_data import PreparedData
 from adaptiverec.model.run import MONITOR, Run
@@ -95,6 +96,9 @@ def run_training(
         run = _open_to_resume(output, prepared, configuration)
     else:
         _check_new(output)
+    idle = list(idle_options(configuration))
+    if idle:
+        say(f"Without effect: {', '.join(idle)}.")
     if configuration["next_item"] == "sampled_softmax" and (
         "base" in prepared.metadata["vocabulary"]
     ):
