@@ -54,8 +54,10 @@ def seen_item_ids_of(inputs: Any, *, num_items: int) -> Any:
             "history, in the input. Received: an input without it"
         )
     seen = inputs["seen_item_ids"]
-    _check_range(seen, "seen_item_ids", 0, num_items)
-    return seen
+    checked = _check_range(seen, "seen_item_ids", 0, num_items)
+    # Before they are used to scatter, which has an error of its own.
+    with tf.control_dependencies([checked]):
+        return tf.identity(seen)
 
 
 def target_at_each_position(targets: Any, item_ids: Any) -> bool:
@@ -144,14 +146,14 @@ def check_one_target_each(targets: Any) -> None:
         )
 
 
-def _check_range(item_ids: Any, name: str, lowest: int, highest: int) -> None:
+def _check_range(item_ids: Any, name: str, lowest: int, highest: int) -> Any:
     inside = ops.logical_and(item_ids >= lowest, item_ids <= highest)
-    _check(
+    return _check(
         ops.all(inside),
         f"{name} must be dense ids from {lowest} to num_items={highest}. Received:",
         item_ids,
     )
 
 
-def _check(holds: Any, message: str, received: Any) -> None:
-    tf.debugging.Assert(holds, [message, received], summarize=20)
+def _check(holds: Any, message: str, received: Any) -> Any:
+    return tf.debugging.Assert(holds, [message, received], summarize=20)

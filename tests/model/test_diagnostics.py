@@ -83,7 +83,7 @@ def recorded(tmp_path) -> dict:
     model = SimpleNamespace(
         encoder=SimpleNamespace(
             encode_by_length=lambda ids: tf.gather(table, ids[:, 0]),
-            item_vectors=table[1:],
+            item_embedding=SimpleNamespace(embeddings=table),
         ),
         contrast=SimpleNamespace(threshold=lambda z: z[:, 0] / 10),
     )
