@@ -229,7 +229,7 @@ def test_equal_seeds_give_equal_models() -> None:
     for _ in range(2):
         keras.utils.set_random_seed(7)
         model = AdaptiveRec(NUM_ITEMS, **SMALL, objective="info_nce", views="un")
-        model.compile()
+        model.compile(run_eagerly=True)
         model.fit(cyclic_batches(), epochs=1, verbose=0)
         scores.append(model.predict(np.array([[1, 2, 0, 0, 0, 0]]), verbose=0))
     np.testing.assert_array_equal(*scores)
@@ -353,7 +353,7 @@ def test_a_term_that_is_no_number_is_named_with_its_step() -> None:
     # So low that similarities over it are infinite; the next item's loss knows nothing
     # of it.
     model = AdaptiveRec(NUM_ITEMS, **SMALL, temperature=1e-42)
-    model.compile()
+    model.compile(run_eagerly=True)
     with pytest.raises(
         StageError,
         match=r"Received: contrastive_loss not finite at step 1 of epoch 1$",

@@ -61,15 +61,20 @@ def test_popularity_equals_a_naive_ranking(report, prepared_path, seen) -> None:
     assert (row["recall@10"], row["ndcg@10"]) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.fixture(scope="module")
+def scores_of_users(run_path, prepared_path) -> list[np.ndarray]:
+    """The model's, one user after the other."""
+    model = Run.open(run_path).load_model()
+    histories = (items[:-1][-model.max_length :] for items in users_of(prepared_path))
+    return [np.asarray(model(np.array([row], np.int32)))[0] for row in histories]
+
+
 @pytest.mark.parametrize("seen", ["kept", "removed"])
 def test_the_models_figures_equal_a_naive_ranking(
-    report, run_path, prepared_path, seen
+    report, scores_of_users, prepared_path, seen
 ) -> None:
-    model = Run.open(run_path).load_model()
     ranks = []
-    for items in users_of(prepared_path):
-        recent = items[:-1][-model.max_length :]
-        scores = np.asarray(model(np.array([recent], np.int32)))[0]
+    for items, scores in zip(users_of(prepared_path), scores_of_users, strict=True):
         removed = set(items[:-1]) if seen == "removed" else set()
         ranks.append(naive_rank(scores, items[-1], removed))
     row = next(
@@ -132,7 +137,8 @@ def test_no_test_targets(raw_log, tmp_path, tiny_training) -> None:
     from adaptiverec.model.train import train
 
     data = prepared_otherwise(raw_log, tmp_path, split="none")
-    train(data=data, output=str(tmp_path / "run"), epochs=1, **tiny_training)
+    options = {**tiny_training, "objective": "none", "epochs": 1}
+    train(data=data, output=str(tmp_path / "run"), **options)
     with pytest.raises(InvalidValueError, match="needs test targets.*split 'none'"):
         evaluate(run=str(tmp_path / "run"), data=data)
 

@@ -83,7 +83,7 @@ def test_the_loss_trains_its_scales_and_a_file_keeps_them(tmp_path) -> None:
     scales = model.encoder.blocks[0].low_pass.high_scale
     before = scales.numpy().copy()
     item_ids = np.array([[1, 2, 3, 0], [4, 0, 0, 0], [5, 6, 7, 8]])
-    model.compile("adam")
+    model.compile("adam", run_eagerly=True)
     model.fit({"item_ids": item_ids}, np.array([4, 5, 9]), verbose=0)
     assert (scales.numpy() != before).all()
     model.save(tmp_path / "model.keras")

@@ -58,7 +58,7 @@ class WithWords(AdaptiveRec):
 
 def test_it_is_really_on() -> None:
     for jit_compile in (False, True):
-        model = WithWords(NUM_ITEMS, **SMALL)
+        model = WithWords(NUM_ITEMS, **SMALL, objective="none")
         model.compile(jit_compile=jit_compile)
         if not jit_compile:
             model.fit(INPUTS, LAST, verbose=0)
@@ -75,7 +75,8 @@ def without_last_target(targets: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("options", "targets"),
     [
-        ({"num_blocks": 2}, LAST),
+        ({"views": "un"}, LAST),
+        pytest.param({"num_blocks": 2}, LAST, marks=pytest.mark.slow),
         pytest.param(
             {"views": "us", "assignment": "soft"},
             without_last_target(FOLLOWING),

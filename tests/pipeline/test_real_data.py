@@ -1,6 +1,7 @@
 """Real logs, against what is known of them; skipped where they are not at hand."""
 
 import polars as pl
+import pytest
 
 from adaptiverec.pipeline import prepare
 
@@ -118,6 +119,7 @@ def test_online_retail_by_all_rules(data_directory, tmp_path, read_prepared):
     assert dict(zip(user.items, user.times, strict=True)) == latest
 
 
+@pytest.mark.slow
 def test_movielens_1m_in_the_order_of_its_ranks(
     data_directory, tmp_path, read_prepared
 ):
