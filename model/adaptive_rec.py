@@ -83,7 +83,8 @@ class AdaptiveRec(keras.Model):
             to below 1 (Shin et al. 2024, see :class:`~.low_pass.LowPass`).
         low_pass_frequencies: How many of the lowest frequencies it keeps.
         next_item: ``L_basic``: `"softmax"` over the whole catalogue; for catalogues too
-            large for that, `"sampled_softmax"` with logQ correction or `"gbce"`, see
+            large for that, `"sampled_softmax"` with logQ correction (which wants dense ids
+            in the order of frequency) or `"gbce"`, see
             :mod:`adaptiverec.model.sampled_loss`.
         next_item_candidates: `"all"` items, or the `"unseen"`, see
             :class:`~.next_item_objective.NextItemObjective`.

@@ -77,6 +77,8 @@ def make_page(run: Run, data: str | None, part: str, steps: Steps) -> str:
         )
         if prepared is not None:
             sections["ranking"] = ranking_sections(model, run, prepared, part, steps)
+            if sections["ranking"] is None:
+                data_note = f"The data has no {part} targets."
     return render_page(
         "model/report.html.j2",
         run=run.record,
@@ -120,7 +122,10 @@ def _data(run: Run, data: str | None) -> tuple[PreparedData | None, str]:
             if isinstance(error, NotFoundError)
             else "has changed since"
         )
-        return None, f"The data of the training {said}: {visible(str(path))}."
+        return None, (
+            f"The data of the training {said}: {visible(str(path))}. `--data` says where "
+            "they are."
+        )
     return prepared, ""
 
 

@@ -181,6 +181,7 @@ def test_without_validation_the_last_epoch_is_kept(
     assert record["best_epoch"] == record["epochs"] == 2
     page = Path(report(str(tmp_path / "run"))).read_text()
     assert "no validation targets" in page
+    assert "The data has no validation targets." in page
     assert "Losses and measures by epoch" in page
     assert "Measures of the validation targets" not in page
 
