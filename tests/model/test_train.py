@@ -186,6 +186,30 @@ def test_without_validation_the_last_epoch_is_kept(
     assert "Measures of the validation targets" not in page
 
 
+def test_what_options_do_not_do_is_said(
+    raw_log, tmp_path, tiny_training, capsys
+) -> None:
+    from adaptiverec.pipeline import prepare
+
+    base = tmp_path / "base.txt"
+    base.write_text("an old item\n")
+    prepare(
+        input=[str(raw_log)],
+        output=str(tmp_path / "data"),
+        user_column="user_id",
+        item_column="item_id",
+        time_column="timestamp",
+        base_vocabulary=str(base),
+        report=False,
+    )
+    options = {**tiny_training, "objective": "none", "next_item": "sampled_softmax"}
+    options |= {"epochs": 1, "temperature": 0.05, "num_negatives": 50}
+    train(data=str(tmp_path / "data"), output=str(tmp_path / "run"), **options)
+    said = capsys.readouterr().err
+    assert "Without effect: temperature (with objective none).\n" in said
+    assert "new items are drawn as seldom as the rarest" in said
+
+
 def test_a_loss_that_explodes_stops_the_run(
     prepared_path, tmp_path, tiny_training
 ) -> None:
