@@ -16,12 +16,18 @@ from adaptiverec.common.errors import OutputError, OutputExistsError
 
 __all__ = [
     "check_output_is_free",
+    "is_remote",
     "read_json",
     "sha256_of_bytes",
     "staged_directory",
     "write_json",
     "write_text",
 ]
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is on another file system than the local one."""
+    return "://" in path
 
 
 def check_output_is_free(path: Path) -> None:

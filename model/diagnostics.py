@@ -184,7 +184,7 @@ class RecordDiagnostics(keras.callbacks.Callback):
             ),
             "sequence_alignment": alignment(z1, z2),
             "sequence_uniformity": uniformity(z1),
-            "item_alignment": alignment(*map(vectors_of, (last, sample.targets))),
+            "item_alignment": alignment(vectors_of(last), vectors_of(sample.targets)),
             "item_uniformity": uniformity(vectors_of(sample.items)),
         }
         threshold = getattr(model.contrast, "threshold", None)

@@ -54,9 +54,8 @@ def seen_item_ids_of(inputs: Any, *, num_items: int) -> Any:
             "history, in the input. Received: an input without it"
         )
     seen = inputs["seen_item_ids"]
-    checked = _check_range(seen, "seen_item_ids", 0, num_items)
     # Before they are used to scatter, which has an error of its own.
-    with tf.control_dependencies([checked]):
+    with tf.control_dependencies([_check_range(seen, "seen_item_ids", 0, num_items)]):
         return tf.identity(seen)
 
 

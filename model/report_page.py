@@ -48,6 +48,7 @@ def make_page(run: Run, data: str | None, part: str, steps: Steps) -> str:
     if history and MONITOR in history[0]:
         best_epoch = int(np.argmax([epoch[MONITOR] for epoch in history])) + 1
     model = _model(run)
+    no_targets = False
     sections: dict[str, Any] = {
         "losses": None,
         "contrast": None,
@@ -77,8 +78,7 @@ def make_page(run: Run, data: str | None, part: str, steps: Steps) -> str:
         )
         if prepared is not None:
             sections["ranking"] = ranking_sections(model, run, prepared, part, steps)
-            if sections["ranking"] is None:
-                data_note = f"The data has no {part} targets."
+            no_targets = sections["ranking"] is None
     return render_page(
         "model/report.html.j2",
         run=run.record,
@@ -86,6 +86,7 @@ def make_page(run: Run, data: str | None, part: str, steps: Steps) -> str:
         status=run.record["status"],
         headline=_headline(run, history, diagnostics, best_epoch),
         data_note=data_note,
+        no_targets=no_targets,
         part=part,
         evaluation=_evaluation(run),
         configuration=[
@@ -122,10 +123,7 @@ def _data(run: Run, data: str | None) -> tuple[PreparedData | None, str]:
             if isinstance(error, NotFoundError)
             else "has changed since"
         )
-        return None, (
-            f"The data of the training {said}: {visible(str(path))}. `--data` says where "
-            "they are."
-        )
+        return None, f"The data of the training {said}: {visible(str(path))}."
     return prepared, ""
 
 

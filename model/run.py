@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptiverec.common.errors import ContractError, NotFoundError
-from adaptiverec.common.files import read_json, sha256_of_bytes, write_json
+from adaptiverec.common.files import is_remote, read_json, sha256_of_bytes, write_json
 
 if TYPE_CHECKING:
     import keras
@@ -95,8 +95,7 @@ class Run:
             The run.
         """
         # To be found from any other directory.
-        is_local = "://" not in data.path
-        location = str(Path(data.path).resolve()) if is_local else data.path
+        location = data.path if is_remote(data.path) else str(Path(data.path).resolve())
         record = {
             "schema_version": SCHEMA_VERSION,
             "producer": f"adaptiverec {version('adaptiverec')}",

@@ -10,6 +10,7 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from adaptiverec.common.errors import ContractError, NotFoundError
+from adaptiverec.common.files import is_remote
 from adaptiverec.common.progress import say
 from adaptiverec.pipeline import contract
 from adaptiverec.pipeline.options import PrepareOptions
@@ -81,11 +82,11 @@ def _mention_other_ids(described: dict[str, Any], options: PrepareOptions) -> No
 
 
 def _is_directory(path: str) -> bool:
-    return "://" not in path and Path(path).is_dir()
+    return not is_remote(path) and Path(path).is_dir()
 
 
 def _join(directory: str, name: str) -> str:
-    if "://" in directory:
+    if is_remote(directory):
         return f"{directory.rstrip('/')}/{name}"
     return str(Path(directory) / name)
 

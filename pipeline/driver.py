@@ -11,6 +11,7 @@ from typing import Any
 
 from apache_beam.io.filesystems import FileSystems
 
+from adaptiverec.common.files import is_remote
 from adaptiverec.common.progress import say, steps
 from adaptiverec.pipeline import contract, progress_hook
 from adaptiverec.pipeline.base_vocabulary import read_base_vocabulary
@@ -23,7 +24,6 @@ from adaptiverec.pipeline.metadata import make_metadata
 from adaptiverec.pipeline.options import PrepareOptions
 from adaptiverec.pipeline.output_files import Places
 from adaptiverec.pipeline.publish import (
-    is_remote,
     staged_output,
     write_file,
     write_last,

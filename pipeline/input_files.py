@@ -13,6 +13,7 @@ from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
 from adaptiverec.common.errors import InvalidValueError, NotFoundError, StageError
+from adaptiverec.common.files import is_remote
 from adaptiverec.pipeline import avro_rows, parquet_rows
 from adaptiverec.pipeline.columns import is_required, wanted_columns
 from adaptiverec.pipeline.file_parts import DamagedFileError, FilePart, Form
@@ -98,7 +99,7 @@ def find_files(options: PrepareOptions) -> list[InputFile]:
 
 
 def _match(pattern: str) -> dict[str, int]:
-    local = "://" not in pattern
+    local = not is_remote(pattern)
     if local and Path(pattern).is_file():
         # A name with brackets in it is a name before it is a pattern.
         return {pattern: Path(pattern).stat().st_size}

@@ -22,7 +22,7 @@ from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
 from adaptiverec.common.errors import OutputError, OutputExistsError
-from adaptiverec.common.files import sha256_of_bytes, staged_directory
+from adaptiverec.common.files import is_remote, sha256_of_bytes, staged_directory
 from adaptiverec.common.progress import say
 from adaptiverec.pipeline.contract import (
     MARKER,
@@ -34,7 +34,7 @@ from adaptiverec.pipeline.contract import (
 )
 from adaptiverec.pipeline.output_files import Places, create_whole
 
-__all__ = ["is_remote", "out_of_room", "staged_output", "write_file", "write_last"]
+__all__ = ["out_of_room", "staged_output", "write_file", "write_last"]
 
 # What a full disk, a quota, and a limit on the size of files say.
 _OUT_OF_ROOM = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)))
@@ -105,11 +105,6 @@ def _staged(output: str) -> Iterator[Places]:
         with contextlib.suppress(OSError):
             # Only if it is empty.
             (staging / REJECTED_DIRECTORY).rmdir()
-
-
-def is_remote(path: str) -> bool:
-    """Whether a path is on another file system than the local one."""
-    return "://" in path
 
 
 def write_file(places: Places, name: str, data: bytes) -> None:

@@ -68,20 +68,28 @@ def raw_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def prepared_path(raw_log: Path, once: Once) -> Path:
-    """It, prepared."""
+def prepare_log(raw_log: Path) -> Callable[..., str]:
+    """Prepares it into a directory, with options of one's own; gives the directory."""
     from adaptiverec.pipeline import prepare
 
-    return once(
-        "prepared",
-        lambda path: prepare(
+    def prepare_log(output: Path, **options: object) -> str:
+        prepare(
             input=[str(raw_log)],
-            output=str(path),
+            output=str(output),
             user_column="user_id",
             item_column="item_id",
             time_column="timestamp",
-        ),
-    )
+            **options,
+        )
+        return str(output)
+
+    return prepare_log
+
+
+@pytest.fixture(scope="session")
+def prepared_path(prepare_log: Callable[..., str], once: Once) -> Path:
+    """It, prepared."""
+    return once("prepared", prepare_log)
 
 
 # Small enough to train in a moment, once its graph is built.

@@ -42,7 +42,8 @@ def measure_ranks(
     found: dict[str, list[np.ndarray]] = {}
     for batch, (inputs, targets) in enumerate(dataset):
         seen = inputs["seen_item_ids"]
-        scores = scores_of(inputs)
+        # Alone: of the histories' widths each would have a graph of its own.
+        scores = scores_of(inputs["item_ids"])
         ranks = {
             "kept": target_ranks(scores, targets).numpy(),
             "removed": target_ranks(mask_items(scores, seen), targets).numpy(),

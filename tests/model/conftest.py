@@ -1,5 +1,6 @@
 """Prepared directories of a few users that a test says, as `prepare` lays them out."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -93,6 +94,25 @@ def _random_users(num_users: int, num_items: int, seed: int = 0) -> list[User]:
         items = generator.integers(1, num_items + 1, length)
         users.append((items.tolist(), int(train_end), int(validation_end)))
     return users
+
+
+@contextlib.contextmanager
+def _dtype_policy(name: str):
+    """While it lasts, layers are made under this policy."""
+    import keras
+
+    default = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(default)
+
+
+@pytest.fixture(scope="session")
+def dtype_policy():
+    """The function above."""
+    return _dtype_policy
 
 
 @pytest.fixture(scope="session")

@@ -481,19 +481,21 @@ def test_figures_come_once_each_in_a_list_as_in_a_dictionary() -> None:
     assert len(model.train_on_batch(GOOD, targets)) == 2
 
 
-def under(policy: str, **options) -> AdaptiveRec:
-    default = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        return AdaptiveRec(NUM_ITEMS, **{**SMALL, **options})
-    finally:
-        keras.config.set_dtype_policy(default)
+@pytest.fixture
+def under(dtype_policy):
+    """Makes a model under a policy."""
+
+    def under(policy: str, **options) -> AdaptiveRec:
+        with dtype_policy(policy):
+            return AdaptiveRec(NUM_ITEMS, **{**SMALL, **options})
+
+    return under
 
 
 @pytest.mark.parametrize("fixed_shapes", [False, True])
 @pytest.mark.parametrize("next_item", ["softmax", "sampled_softmax"])
 def test_half_precision_adds_up_the_gradients_of_many_rows(
-    fixed_shapes, next_item
+    under, fixed_shapes, next_item
 ) -> None:
     # A sum of ones in bfloat16 ends at 256.
     rows, targets = np.tile(GOOD[:1], [4096, 1]), np.full(4096, 7)
@@ -514,7 +516,7 @@ def test_half_precision_adds_up_the_gradients_of_many_rows(
         assert float(tf.norm(half - whole)) < 0.03 * float(tf.norm(whole))
 
 
-def test_half_precision_ranks_with_whole_scores() -> None:
+def test_half_precision_ranks_with_whole_scores(under) -> None:
     keras.utils.set_random_seed(8)
     model = under("mixed_bfloat16", objective="none")
     scores = model.predict(GOOD, verbose=0)[:, 1:]
@@ -531,7 +533,7 @@ def test_half_precision_ranks_with_whole_scores() -> None:
     ],
 )
 def test_fit_predict_and_evaluate_in_half_precision_and_several_steps_at_once(
-    policy,
+    under, policy
 ) -> None:
     keras.utils.set_random_seed(3)
     model = under(policy)
@@ -554,7 +556,7 @@ def layers_of(layer: keras.Layer) -> list[keras.Layer]:
 
 
 def test_a_file_keeps_its_precision_whatever_the_policy_where_it_is_loaded(
-    tmp_path,
+    under, tmp_path
 ) -> None:
     keras.utils.set_random_seed(8)
     saved = under("mixed_bfloat16", low_pass_share=0.5, num_blocks=2)

@@ -98,7 +98,7 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_a_long_epoch_of_views_in_half_precision(policy) -> None:
+def test_a_long_epoch_of_views_in_half_precision(dtype_policy, policy) -> None:
     """What is averaged over an epoch is as with the same numbers in float32."""
     generator = np.random.default_rng(4)
     views = generator.normal(size=(300, 2, BATCH, DIM)).astype(np.float32)
@@ -106,13 +106,9 @@ def test_a_long_epoch_of_views_in_half_precision(policy) -> None:
     averages = []
     for name in ("float32", policy):
         keras.utils.set_random_seed(3)
-        default = keras.config.dtype_policy()
-        keras.config.set_dtype_policy(name)
-        try:
+        with dtype_policy(name):
             layer = ContrastiveObjective()
             layer.build([((None, DIM), (None, DIM))])
-        finally:
-            keras.config.set_dtype_policy(default)
 
         @tf.function
         def epoch(layer, dtype):

@@ -9,7 +9,6 @@ from adaptiverec.common.errors import ContractError, InvalidValueError, OutputEr
 from adaptiverec.model.evaluate import evaluate, print_report
 from adaptiverec.model.prepared_data import PreparedData
 from adaptiverec.model.run import Run
-from adaptiverec.pipeline import prepare
 
 
 @pytest.fixture(scope="module")
@@ -112,31 +111,18 @@ def test_writes_the_report_where_told(evaluated, prepared_path, tmp_path) -> Non
         )
 
 
-def prepared_otherwise(raw_log, tmp_path, **options) -> str:
-    output = str(tmp_path / "other")
-    prepare(
-        input=[str(raw_log)],
-        output=output,
-        user_column="user_id",
-        item_column="item_id",
-        time_column="timestamp",
-        **options,
-    )
-    return output
-
-
-def test_data_that_the_run_was_not_trained_on(run_path, raw_log, tmp_path) -> None:
-    other = prepared_otherwise(raw_log, tmp_path, min_user_interactions=12)
+def test_data_that_the_run_was_not_trained_on(run_path, prepare_log, tmp_path) -> None:
+    other = prepare_log(tmp_path / "other", min_user_interactions=12)
     with pytest.raises(
         ContractError, match="trained on, by its fingerprint .*Received"
     ):
         evaluate(run=str(run_path), data=other)
 
 
-def test_no_test_targets(raw_log, tmp_path, tiny_training) -> None:
+def test_no_test_targets(prepare_log, tmp_path, tiny_training) -> None:
     from adaptiverec.model.train import train
 
-    data = prepared_otherwise(raw_log, tmp_path, split="none")
+    data = prepare_log(tmp_path / "other", split="none")
     options = {**tiny_training, "objective": "none", "epochs": 1}
     train(data=data, output=str(tmp_path / "run"), **options)
     with pytest.raises(InvalidValueError, match="needs test targets.*split 'none'"):

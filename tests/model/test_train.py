@@ -163,21 +163,11 @@ def test_a_smaller_patience_does_not_stop_where_the_past_has_gone_on() -> None:
 
 
 def test_without_validation_the_last_epoch_is_kept(
-    raw_log, tmp_path, tiny_training
+    prepare_log, tmp_path, tiny_training
 ) -> None:
-    from adaptiverec.pipeline import prepare
-
-    data = tmp_path / "data"
-    prepare(
-        input=[str(raw_log)],
-        output=str(data),
-        user_column="user_id",
-        item_column="item_id",
-        time_column="timestamp",
-        split="none",
-    )
+    data = prepare_log(tmp_path / "data", split="none")
     options = {**tiny_training, "objective": "none", "epochs": 2}
-    record = train(data=str(data), output=str(tmp_path / "run"), **options)
+    record = train(data=data, output=str(tmp_path / "run"), **options)
     assert record["best_epoch"] == record["epochs"] == 2
     page = Path(report(str(tmp_path / "run"))).read_text()
     assert "no validation targets" in page
@@ -187,24 +177,14 @@ def test_without_validation_the_last_epoch_is_kept(
 
 
 def test_what_options_do_not_do_is_said(
-    raw_log, tmp_path, tiny_training, capsys
+    prepare_log, tmp_path, tiny_training, capsys
 ) -> None:
-    from adaptiverec.pipeline import prepare
-
     base = tmp_path / "base.txt"
     base.write_text("an old item\n")
-    prepare(
-        input=[str(raw_log)],
-        output=str(tmp_path / "data"),
-        user_column="user_id",
-        item_column="item_id",
-        time_column="timestamp",
-        base_vocabulary=str(base),
-        report=False,
-    )
+    data = prepare_log(tmp_path / "data", base_vocabulary=str(base), report=False)
     options = {**tiny_training, "objective": "none", "next_item": "sampled_softmax"}
     options |= {"epochs": 1, "temperature": 0.05, "num_negatives": 50}
-    train(data=str(tmp_path / "data"), output=str(tmp_path / "run"), **options)
+    train(data=data, output=str(tmp_path / "run"), **options)
     said = capsys.readouterr().err
     assert "Without effect: temperature (with objective none).\n" in said
     assert "new items are drawn as seldom as the rarest" in said
