@@ -312,6 +312,7 @@ TABLES = {
                     },
                     # BSARec's share for this data.
                     "low-pass .3": {"low_pass_share": 0.3},
+                    "length 50": {"max_length": 50},
                 },
             ),
             Row("AdaptiveRec us_x", _ADAPTIVE),
