@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import random
 import shutil
 import socket
 import threading
@@ -296,8 +298,12 @@ def caller(toy_server: ModelServer) -> Iterator[Caller]:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    """One that stays free: below those that Linux gives to connections (32768 on)."""
+    draw = random.SystemRandom()  # workers may have the same seed
+    while True:
+        port = draw.randrange(16_384, 32_768)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 class Helpers:
