@@ -12,8 +12,7 @@ from adaptiverec.serving.serving_encoder import ServingEncoder
 
 @pytest.mark.parametrize("positions_from", ["start", "end"])
 @pytest.mark.parametrize("low_pass_share", [0.0, 0.7])
-@pytest.mark.parametrize("num_blocks", [1, 2, 3])
-@pytest.mark.parametrize("num_heads", [1, 2, 4])
+@pytest.mark.parametrize(("num_blocks", "num_heads"), [(1, 1), (1, 4), (2, 2), (3, 1)])
 def test_it_gives_the_models_numbers(
     num_blocks, num_heads, low_pass_share, positions_from
 ) -> None:
