@@ -332,6 +332,7 @@ def test_recommend_tells_the_servers_refusal(server) -> None:
 
 
 # Last of those with the server, whose life it ends.
+@pytest.mark.slow
 def test_a_new_version_takes_over_and_sigterm_ends_it(
     line, server, vocabulary, expected, monkeypatch
 ) -> None:
@@ -664,6 +665,7 @@ def test_what_is_installed_is_imported_anywhere(wheel, tmp_path) -> None:
 
 
 # Keras remarks that a dataset shuffles itself, whatever fit() is told.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning:keras")
 def test_the_code_in_the_readme_runs_as_it_stands(
     line, tmp_path, monkeypatch, capsys

@@ -317,6 +317,7 @@ def test_a_run_that_was_stopped_goes_on_and_is_summarised(
     assert gains.mean() == pytest.approx(result["test"]["kept"]["recall@10"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_told_and_the_others_go_on(
     prepared_path, tmp_path, tiny_job
 ):

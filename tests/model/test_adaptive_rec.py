@@ -189,15 +189,21 @@ def test_keras_file_round_trip(trained, tmp_path) -> None:
     ],
     ids=lambda options: "-".join(options.values()),
 )
-def test_every_system_takes_a_step_that_trains_all_its_weights(options) -> None:
+# A graph takes longer to make than these steps take.
+@pytest.mark.parametrize(
+    "run_eagerly", [True, pytest.param(False, marks=pytest.mark.slow)]
+)
+def test_every_system_takes_a_step_that_trains_all_its_weights(
+    options, run_eagerly
+) -> None:
     keras.utils.set_random_seed(0)
     model = AdaptiveRec(NUM_ITEMS, **SMALL, **options)
-    model.compile()
+    model.compile(run_eagerly=run_eagerly)
     before = [np.array(weight) for weight in model.trainable_weights]
     needs_twin = options.get("views") in ("us", "su")
-    logs = model.fit(
-        cyclic_batches(same_target=needs_twin), epochs=2, verbose=0
-    ).history
+    batch = cyclic_batches(same_target=needs_twin).take(1)
+    # In the second epoch thresholds have a target.
+    logs = model.fit(batch, epochs=2, verbose=0).history
     assert all(np.isfinite(values).all() for values in logs.values())
     unchanged = [
         weight.path
@@ -524,6 +530,10 @@ def test_half_precision_ranks_with_whole_scores(under) -> None:
     assert (scores != rounded).mean() > 0.9
 
 
+# In graphs, several steps are made one after the other; a minute on a slow machine.
+@pytest.mark.parametrize(
+    "run_eagerly", [True, pytest.param(False, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(
     "policy",
     [
@@ -533,13 +543,13 @@ def test_half_precision_ranks_with_whole_scores(under) -> None:
     ],
 )
 def test_fit_predict_and_evaluate_in_half_precision_and_several_steps_at_once(
-    under, policy
+    under, policy, run_eagerly
 ) -> None:
     keras.utils.set_random_seed(3)
     model = under(policy)
     assert model.encoder.blocks[0].compute_dtype == policy.removeprefix("mixed_")
     before = [np.array(weight) for weight in model.trainable_weights]
-    model.compile("adam", steps_per_execution=2)
+    model.compile("adam", steps_per_execution=2, run_eagerly=run_eagerly)
     history = model.fit(cyclic_batches(), epochs=2, verbose=0)
     assert np.isfinite(history.history["loss"]).all()
     after = model.trainable_weights

@@ -75,7 +75,8 @@ def without_last_target(targets: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("options", "targets"),
     [
-        ({"views": "un"}, LAST),
+        ({"objective": "none"}, FOLLOWING),
+        pytest.param({"views": "un"}, LAST, marks=pytest.mark.slow),
         pytest.param({"num_blocks": 2}, LAST, marks=pytest.mark.slow),
         pytest.param(
             {"views": "us", "assignment": "soft"},

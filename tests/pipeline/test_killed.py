@@ -99,7 +99,7 @@ def kill_at_every_step(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "every", [17, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"]
+    "every", [41, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"]
 )
 def test_killed_at_every_step(log, tmp_path, kill_at_every_step, every):
     options = {"input": [log(GOOD + ",x,1\n")], **COLUMNS, "report": False}
@@ -118,7 +118,7 @@ def test_killed_at_every_step(log, tmp_path, kill_at_every_step, every):
 
 
 @pytest.mark.parametrize(
-    "every", [17, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"]
+    "every", [41, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"]
 )
 def test_killed_at_every_step_on_a_store(log, tmp_path, kill_at_every_step, every):
     """Where there is no rename of a directory, and so a moment of half an output."""
@@ -184,6 +184,7 @@ def large_log(log):
     )
 
 
+@pytest.mark.slow
 def test_a_run_is_killed_with_its_workers(large_log, tmp_path, capsys):
     """While several processes write, all of them are killed at once."""
     options = {"input": [large_log], **COLUMNS, "num_shards": 8, "report": False}

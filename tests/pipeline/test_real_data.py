@@ -63,6 +63,7 @@ def test_online_retail(data_directory, tmp_path, read_prepared):
     assert "17850.0" in prepared.users
 
 
+@pytest.mark.slow
 def test_online_retail_by_all_rules(data_directory, tmp_path, read_prepared):
     # Against polars, from the same files.
     paths = sorted((data_directory / "online-retail").glob("*.csv.gz"))

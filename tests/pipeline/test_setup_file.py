@@ -58,6 +58,7 @@ def installed(tmp_path, monkeypatch):
     return target
 
 
+@pytest.mark.slow
 def test_workers_run_what_was_sent(installed, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

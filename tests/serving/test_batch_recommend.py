@@ -459,6 +459,7 @@ def test_a_killed_run_leaves_nothing_that_looks_whole(
         batch_recommend(**options)
 
 
+@pytest.mark.slow
 def test_what_the_command_says(base_path, prepared_path, tmp_path) -> None:
     """Nothing of the libraries' own."""
     paths = {"model": base_path, "data": prepared_path, "output": tmp_path / "out"}
@@ -476,6 +477,7 @@ def test_what_the_command_says(base_path, prepared_path, tmp_path) -> None:
     assert summary.startswith("Recommended 2,000 items to 200 users, ")
 
 
+@pytest.mark.slow
 def test_a_script_that_calls_it_ends_quietly(
     base_path, prepared_path, tmp_path
 ) -> None:

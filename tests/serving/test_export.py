@@ -657,9 +657,9 @@ def a_seen_item_comes_back(answer: dict, histories: list) -> None:
     "change",
     [
         two_items_change_places,
-        one_score_is_off,
-        an_item_is_missing,
-        a_seen_item_comes_back,
+        pytest.param(one_score_is_off, marks=pytest.mark.slow),
+        pytest.param(an_item_is_missing, marks=pytest.mark.slow),
+        pytest.param(a_seen_item_comes_back, marks=pytest.mark.slow),
     ],
 )
 def test_a_model_that_answers_otherwise_is_not_published(

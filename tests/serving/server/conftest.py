@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import random
 import shutil
 import socket
@@ -273,10 +274,14 @@ def start() -> Iterator[Callable[..., tuple[ModelServer, Caller]]]:
         started.append((server, Caller(server.port)))
         return started[-1]
 
+    # A version that is closed has its garbage collected: not among all that is imported
+    # here, which takes longer than most of these tests.
+    gc.freeze()
     yield start_server
     for server, caller in started:
         caller.channel.close()
         server.stop(grace=0)
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
