@@ -664,8 +664,8 @@ def test_what_is_installed_is_imported_anywhere(wheel, tmp_path) -> None:
 # What is promised
 
 
-# Keras remarks that a dataset shuffles itself, whatever fit() is told.
 @pytest.mark.slow
+# Keras remarks that a dataset shuffles itself, whatever fit() is told.
 @pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning:keras")
 def test_the_code_in_the_readme_runs_as_it_stands(
     line, tmp_path, monkeypatch, capsys

@@ -24,6 +24,11 @@ SMALL = {
     "dropout": 0.1,
 }
 
+# A graph takes longer to make than these tests' steps take.
+eagerly_and_in_a_graph = pytest.mark.parametrize(
+    "run_eagerly", [True, pytest.param(False, marks=pytest.mark.slow)]
+)
+
 
 def cyclic_batches(*, same_target: bool = True, seed: int = 0) -> tf.data.Dataset:
     """Sequences that count upwards around the catalogue, so the next item is certain."""
@@ -189,10 +194,7 @@ def test_keras_file_round_trip(trained, tmp_path) -> None:
     ],
     ids=lambda options: "-".join(options.values()),
 )
-# A graph takes longer to make than these steps take.
-@pytest.mark.parametrize(
-    "run_eagerly", [True, pytest.param(False, marks=pytest.mark.slow)]
-)
+@eagerly_and_in_a_graph
 def test_every_system_takes_a_step_that_trains_all_its_weights(
     options, run_eagerly
 ) -> None:
@@ -530,10 +532,7 @@ def test_half_precision_ranks_with_whole_scores(under) -> None:
     assert (scores != rounded).mean() > 0.9
 
 
-# In graphs, several steps are made one after the other; a minute on a slow machine.
-@pytest.mark.parametrize(
-    "run_eagerly", [True, pytest.param(False, marks=pytest.mark.slow)]
-)
+@eagerly_and_in_a_graph
 @pytest.mark.parametrize(
     "policy",
     [

@@ -45,7 +45,7 @@ def test_every_position_has_a_target_and_every_target_a_position() -> None:
     assert rows_of(max_length=1) == ones
 
 
-@hypothesis.settings(max_examples=10, deadline=None)
+@hypothesis.settings(max_examples=25, deadline=None)
 @hypothesis.given(
     st.lists(st.tuples(st.integers(1, 30), st.integers(0, 30)), min_size=1, max_size=6),
     st.integers(1, 12),

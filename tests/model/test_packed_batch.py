@@ -97,7 +97,7 @@ def with_gradients(encode, encoder):
     return [output, *(tf.convert_to_tensor(gradient) for gradient in gradients)]
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.lists(st.integers(0, WIDTH), min_size=1, max_size=12))
 @example([1])
 @example([0])

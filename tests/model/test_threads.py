@@ -1,8 +1,10 @@
 """One thread an operation, where views are enough for all cores."""
 
+import os
 import subprocess
 import sys
 
+import pytest
 import tensorflow as tf
 
 from adaptiverec.model import threads
@@ -12,13 +14,6 @@ IN_TURNS = """
 import os
 import tensorflow as tf
 from adaptiverec.model import threads
-
-if hasattr(os, "sched_setaffinity"):
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, [min(allowed)])
-    # Those that the process may run on.
-    assert threads._num_cores() == 1
-    os.sched_setaffinity(0, allowed)
 
 def given(num_cores, num_passes):
     threads._num_cores = lambda: num_cores
@@ -47,3 +42,14 @@ def test_not_once_tensorflow_has_begun(monkeypatch) -> None:
     tf.constant(1)
     monkeypatch.setattr(threads, "_num_cores", lambda: 2)
     assert not threads.give_each_operation_one_thread(num_passes=3)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="not Linux")
+def test_cores_are_those_that_the_process_may_run_on() -> None:
+    allowed = os.sched_getaffinity(0)
+    # Of this thread alone.
+    os.sched_setaffinity(0, [min(allowed)])
+    try:
+        assert threads._num_cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)

@@ -55,6 +55,11 @@ def contents(directory):
     return files
 
 
+at_some_steps_or_all = pytest.mark.parametrize(
+    "every", [41, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"]
+)
+
+
 @pytest.fixture
 def kill_at_every_step(tmp_path):
     """Gives the steps, after it has looked at what each run left behind."""
@@ -98,9 +103,7 @@ def kill_at_every_step(tmp_path):
     return run
 
 
-@pytest.mark.parametrize(
-    "every", [41, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"]
-)
+@at_some_steps_or_all
 def test_killed_at_every_step(log, tmp_path, kill_at_every_step, every):
     options = {"input": [log(GOOD + ",x,1\n")], **COLUMNS, "report": False}
     prepare(**options, output=str(tmp_path / "expected"))
@@ -117,9 +120,7 @@ def test_killed_at_every_step(log, tmp_path, kill_at_every_step, every):
     assert contents(place) == contents(tmp_path / "expected")
 
 
-@pytest.mark.parametrize(
-    "every", [41, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"]
-)
+@at_some_steps_or_all
 def test_killed_at_every_step_on_a_store(log, tmp_path, kill_at_every_step, every):
     """Where there is no rename of a directory, and so a moment of half an output."""
     options = {"input": [log(GOOD + ",x,1\n")], **COLUMNS, "report": False}

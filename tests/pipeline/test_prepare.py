@@ -430,7 +430,7 @@ def test_compressed_output(run, log):
 
 
 def test_how_a_log_is_stored_does_not_reach_the_output(run, log, tmp_path, monkeypatch):
-    lines = [f"u{n * 7 % 300},i{n * 13 % 90},{n // 3}\n" for n in range(3000)]
+    lines = [f"u{n * 7 % 300},i{n * 13 % 90},{n // 3}\n" for n in range(6000)]
     header = "user,item,time\n"
     ways = [[log(header + "".join(lines), "one.csv")]]
     ways.append([log(header + "".join(lines[n::3]), f"part-{n}.csv") for n in range(3)])

@@ -112,7 +112,7 @@ ids = st.lists(st.sampled_from([*ITEMS[:20], *UNKNOWN, ""]), max_size=12)
 
 
 @settings(
-    max_examples=10,
+    max_examples=25,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
