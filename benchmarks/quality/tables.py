@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 __all__ = ["TABLES", "Job", "Row", "Table", "jobs_of"]
@@ -89,10 +89,18 @@ def _modes(system: str, objective: str) -> tuple[Row, ...]:
     )
 
 
-def _with_changes(row: Row, changes: dict[str, dict[str, Any]]) -> tuple[Row, ...]:
-    """The row, and one for each change of it, by what the change is called."""
+def _with_changes(
+    row: Row,
+    changes: dict[str, dict[str, Any]],
+    num_seeds: Mapping[str, int] | None = None,
+) -> tuple[Row, ...]:
+    """The row, and one for each change of it, by what the change is called.
+
+    A change has one seed, but where `num_seeds` names it.
+    """
+    seeds = num_seeds or {}
     changed = (
-        Row(f"{row.name}, {name}", {**row.options, **options})
+        Row(f"{row.name}, {name}", {**row.options, **options}, seeds.get(name, 1))
         for name, options in changes.items()
     )
     return (row, *changed)
@@ -135,12 +143,12 @@ _ONE_NORM_CHANGES = (
 _COSINE_SCHEDULE = {"schedule": "cosine", "warmup_epochs": 5, "epochs": 60}
 _RECIPE = "positions from the end, warm-up and cosine"
 _END_AND_COSINE = {"positions_from": "end", **_COSINE_SCHEDULE}
-_WITH_L2 = {**_END_AND_COSINE, "l2_weight": 1e-4}
 # Every position is a target, so an epoch is one pass over the users.
 _SEQUENCES = {"instances": "sequences", "batch_size": 128}
 # The authors' settings: batch 1024, dropout .5, Adam 1e-3, patience 10 on NDCG@10.
 _POSTER = {"max_length": 50, "batch_size": 1024, "epochs": 100, "patience": 10}
 # A quarter of the batch is four times the steps, and learns what it can in fewer epochs.
+_SMALL_BATCH_NAME = "128 dimensions, 3 blocks, dropout .3, batch 32, cosine"
 _SMALL_BATCH: dict[str, Any] = {
     "hidden_dim": 128,
     "num_blocks": 3,
@@ -151,11 +159,11 @@ _SMALL_BATCH: dict[str, Any] = {
 }
 _BRANCH = "SASRec, low-pass .7"
 _CONTRAST = "AdaptiveRec, temperature .05, start 1, low-pass .7"
-_BEST: dict[str, dict[str, Any]] = {
+_BRANCH_CHANGES: dict[str, dict[str, Any]] = {
+    "warm-up and cosine": _COSINE_SCHEDULE,
     _RECIPE: _END_AND_COSINE,
-    f"{_RECIPE}, L2": _WITH_L2,
+    f"{_RECIPE}, L2": {**_END_AND_COSINE, "l2_weight": 1e-4},
 }
-_BRANCH_CHANGES = {"warm-up and cosine": _COSINE_SCHEDULE, **_BEST}
 # Beauty's best in a third of its epochs, and what is changed there, one row each: of the
 # encoder and its training, and of the adaptive objective.
 _ABLATION: dict[str, Any] = {
@@ -187,6 +195,7 @@ _OBJECTIVE_CHANGES: dict[str, dict[str, Any]] = {
     "weights inside": {"pair_weights": "inside"},
     "denominator over all": {"denominator": "all"},
 }
+_LESS_DROPOUT: dict[str, dict[str, Any]] = {"dropout .2": {"dropout": 0.2}}
 
 TABLES = {
     "beauty-poster": Table(
@@ -203,10 +212,13 @@ TABLES = {
             Row("AdaptiveRec us_x, temperature .05", {**_ADAPTIVE, **_SHARP}),
             Row("AdaptiveRec us_x, temperature .05, start 1", _FROM_ABOVE),
             Row("InfoNCE us_x, cosine, temperature .05", {**_COSINE, **_SHARP}),
-            # The low-pass branch, with each objective.
-            Row(_BRANCH, _SMOOTH),
-            Row("DuoRec us_x, low-pass .7", {**_DUOREC, **_LOW_PASS}),
-            Row("AdaptiveRec us_x, temperature .05, start 1, low-pass .7", _ALL),
+            # The low-pass branch, without and with the contrast.
+            Row(_BRANCH, _SMOOTH, num_seeds=5),
+            Row(
+                "AdaptiveRec us_x, temperature .05, start 1, low-pass .7",
+                _ALL,
+                num_seeds=5,
+            ),
             *_gone(
                 _ONE_NORM,
                 "AdaptiveRec us_x, temperature .05, start 1, low-pass .7 (one norm)",
@@ -223,7 +235,6 @@ TABLES = {
                 "AdaptiveRec us_x, temperature .05, start 1, low-pass .7",
                 _BRANCH,
             ),
-            ("DuoRec us_x, low-pass .7", _BRANCH),
             (
                 "AdaptiveRec us_x, temperature .05, start 1, low-pass .7 (one norm)",
                 _ONE_NORM,
@@ -236,11 +247,10 @@ TABLES = {
         options={**_POSTER, "exclude_seen": True, "epochs": 200, "patience": 20},
         rows=(
             Row("SASRec", _SASREC),
-            *_with_changes(Row(_BRANCH, _SMOOTH), _BRANCH_CHANGES),
-            *(
-                Row(f"{_CONTRAST}, {name}", {**_ALL, **options})
-                for name, options in _BEST.items()
+            *_with_changes(
+                Row(_BRANCH, _SMOOTH), _BRANCH_CHANGES, num_seeds={f"{_RECIPE}, L2": 4}
             ),
+            Row(f"{_CONTRAST}, {_RECIPE}", {**_ALL, **_END_AND_COSINE}),
             *_gone(_ONE_NORM, *(f"{_ONE_NORM}, {name}" for name in _ONE_NORM_CHANGES)),
         ),
         against=("SASRec",),
@@ -250,7 +260,7 @@ TABLES = {
             (f"{_BRANCH}, {_RECIPE}", f"{_BRANCH}, warm-up and cosine"),
             (f"{_BRANCH}, {_RECIPE}, L2", f"{_BRANCH}, {_RECIPE}"),
             # What the contrast does beside all that.
-            *((f"{_CONTRAST}, {name}", f"{_BRANCH}, {name}") for name in _BEST),
+            (f"{_CONTRAST}, {_RECIPE}", f"{_BRANCH}, {_RECIPE}"),
         ),
     ),
     "beauty-ablations": Table(
@@ -294,26 +304,20 @@ TABLES = {
                         **_END_AND_COSINE,
                     },
                     "128 dimensions, 3 blocks": {"hidden_dim": 128, "num_blocks": 3},
-                    "128 dimensions, 3 blocks, dropout .3": {
-                        "hidden_dim": 128,
-                        "num_blocks": 3,
-                        "dropout": 0.3,
-                    },
                     f"128 dimensions, 3 blocks, dropout .3, {_RECIPE}": {
                         "hidden_dim": 128,
                         "num_blocks": 3,
                         "dropout": 0.3,
                         **_END_AND_COSINE,
                     },
-                    "128 dimensions, 3 blocks, dropout .3, batch 32, cosine": _SMALL_BATCH,
-                    "128 dimensions, 3 blocks, dropout .3, batch 32, cosine, unseen": {
+                    _SMALL_BATCH_NAME: _SMALL_BATCH,
+                    f"{_SMALL_BATCH_NAME}, unseen": {
                         **_SMALL_BATCH,
                         "next_item_candidates": "unseen",
                     },
-                    # BSARec's share for this data.
-                    "low-pass .3": {"low_pass_share": 0.3},
                     "length 50": {"max_length": 50},
                 },
+                num_seeds={f"{_SMALL_BATCH_NAME}, unseen": 5},
             ),
             Row("AdaptiveRec us_x", _ADAPTIVE),
             Row("AdaptiveRec us_x, temperature .05, start 1", _FROM_ABOVE),
@@ -322,16 +326,10 @@ TABLES = {
         against=("SASRec",),
         pairs=(
             *_pairs_with_changes("SASRec, 128 dimensions, dropout .3", [_RECIPE]),
-            *_pairs_with_changes(
-                "SASRec, 128 dimensions, 3 blocks, dropout .3, batch 32, cosine",
-                ["unseen"],
-            ),
-            *_pairs_with_changes(
-                "SASRec, 128 dimensions, 3 blocks, dropout .3", [_RECIPE]
-            ),
+            *_pairs_with_changes(f"SASRec, {_SMALL_BATCH_NAME}", ["unseen"]),
             # The best, and what was best before.
             (
-                "SASRec, 128 dimensions, 3 blocks, dropout .3, batch 32, cosine, unseen",
+                f"SASRec, {_SMALL_BATCH_NAME}, unseen",
                 f"SASRec, 128 dimensions, 3 blocks, dropout .3, {_RECIPE}",
             ),
         ),
@@ -341,11 +339,8 @@ TABLES = {
         data="ml-1m",
         options=_POSTER,
         rows=(
-            *_with_changes(Row("SASRec", _SASREC), {"dropout .2": {"dropout": 0.2}}),
-            *_with_changes(
-                Row("AdaptiveRec us_x", _ADAPTIVE), {"dropout .2": {"dropout": 0.2}}
-            ),
-            Row("DuoRec us_x", _DUOREC),
+            *_with_changes(Row("SASRec", _SASREC), _LESS_DROPOUT),
+            *_with_changes(Row("AdaptiveRec us_x", _ADAPTIVE), _LESS_DROPOUT),
         ),
         against=("SASRec",),
     ),
