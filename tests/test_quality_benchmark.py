@@ -182,17 +182,17 @@ def test_ranks_are_kept_as_far_as_lists_reach(tmp_path):
     np.testing.assert_array_equal(found, [1.0, 2.5, 50.0, 50.5, 51.0])
 
 
-def test_the_tables_say_what_was_measured(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def told(tmp_path, monkeypatch, capsys):
+    """Writes results of ten users, by row and seed how many have rank 1 and others none."""
     import summarise
     from user_ranks import write_ranks
 
-    results = tmp_path / "beauty-poster"
-    # Ten users; the systems have so many of them at rank 1, the others nowhere.
-    for row, hits in (("SASRec", [4, 6]), ("AdaptiveRec us_x", [8, 9])):
+    def write(table: str, row: str, hits: list[int]) -> None:
         for seed, count in enumerate(hits):
-            name = f"{row[:4]}-{seed}"
+            path = tmp_path / table / f"{row[:4]}-{seed}.json"
             found = np.where(np.arange(10) < count, 1.0, 99.0)
-            write_ranks(results / f"{name}.npz", {"kept": found, "removed": found})
+            write_ranks(path.with_suffix(".npz"), {"kept": found, "removed": found})
             values = {
                 f"{m}@{k}": count / 10 for m in ("recall", "ndcg") for k in (5, 10)
             }
@@ -204,22 +204,46 @@ def test_the_tables_say_what_was_measured(tmp_path, monkeypatch, capsys):
                 "test": dict.fromkeys(protocols, values),
                 "geometry": dict.fromkeys(summarise._GEOMETRY, -1.25),
             }
-            (results / f"{name}.json").write_text(json.dumps(result))
-    arguments = ["", "--table", "beauty-poster", "--results", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", arguments)
-    summarise.main()
-    told = capsys.readouterr().out
-    assert summarise.spread([]) == "\u2013"
+            path.write_text(json.dumps(result))
+
+    def summarised(table: str) -> str:
+        arguments = ["", "--table", table, "--results", str(tmp_path)]
+        monkeypatch.setattr(sys, "argv", arguments)
+        summarise.main()
+        return capsys.readouterr().out
+
+    write("beauty-poster", "SASRec", [4, 6])
+    write("beauty-poster", "AdaptiveRec us_x", [8, 9])
+    return write, summarised
+
+
+def test_the_tables_say_what_was_measured(told):
+    from summarise import spread
+
+    _, summarised = told
+    text = summarised("beauty-poster")
+    assert spread([]) == "\u2013"
     # Means .5 and .85; standard deviations .1 √2 and .1 / √2.
-    assert "| SASRec | 2 | 3 | .5000 ± .1414 |" in told
-    assert "| AdaptiveRec us_x | 2 | 3 | .8500 ± .0707 |" in told
+    assert "| SASRec | 2 | 3 | .5000 ± .1414 |" in text
+    assert "| AdaptiveRec us_x | 2 | 3 | .8500 ± .0707 |" in text
+    assert "| -1.250 ± .000 |" in text
     # Users' gains: .5 for three, 1 for two. Their variance is (.25 * 3 + 2 - 10 * .35²) /
-    # 9 = .1694, that of their mean .01694. Seeds have one of (.02 + .005) / 2, their means'
-    # difference as much. The sum is .02944, of .02944² / (.01694² / 9 + .0125² / 2) = 7.88
-    # degrees of freedom, where t is 2.3121.
-    gain = "+0.3500 ± .3968"
-    assert f"| AdaptiveRec us_x - SASRec | 2 and 2 | {gain} | {gain} |" in told
-    assert "| -1.250 ± .000 |" in told
+    # 9 = .1694, that of their mean .01694. Of two degrees of freedom nothing is known
+    # about seeds, so that a star says that it is the users alone: t is 2.2622 there.
+    gain = "+0.3500 ± .2945 *"
+    assert f"| AdaptiveRec us_x - SASRec | 2 and 2 | {gain} | {gain} |" in text
+
+
+def test_seeds_are_pooled_over_the_tables_of_the_same_data(told):
+    write, summarised = told
+    write("beauty-best", "SASRec", [5, 5, 5, 5])
+    write("ml-1m-best", "SASRec", [1, 9])
+    # Seeds have a variance of (.02 + .005) / 5 here, their means' difference as much. With
+    # the users' .01694 it is .02194, of .02194² / (.01694² / 9 + .005² / 5) = 13.05 degrees
+    # of freedom, where t is 2.1594.
+    gain = "**+0.3500 ± .3199**"
+    text = summarised("beauty-poster")
+    assert f"| AdaptiveRec us_x - SASRec | 2 and 2 | {gain} | {gain} |" in text
 
 
 def test_similarity_curves_are_drawn_epoch_by_epoch(tmp_path, monkeypatch):
@@ -277,7 +301,7 @@ def test_a_run_that_was_stopped_goes_on_and_is_summarised(
     """Killed after the first epoch; then by the command, to the end and into the table."""
     import fill
     from paired import gains_of_seeds
-    from summarise import compare_rows, main_table, read_results
+    from summarise import compare_rows, main_table, read_results, variances_of_seeds
     from tables import TABLES, Job
 
     from adaptiverec.model.train import train
@@ -311,7 +335,9 @@ def test_a_run_that_was_stopped_goes_on_and_is_summarised(
     rows = read_results(results / job.table, TABLES[job.table])
     expected = f"{result['test']['kept']['ndcg@10']:.4f}".replace("0.", ".", 1)
     assert expected in main_table(rows)
-    assert compare_rows(TABLES[job.table], rows) == []
+    of_seeds = variances_of_seeds(results, "beauty")
+    assert of_seeds == [None] * 4
+    assert compare_rows(TABLES[job.table], rows, of_seeds) == []
     (row,) = rows.values()
     gains = gains_of_seeds([row[0]["ranks"]], "kept", "recall@10")
     assert gains.mean() == pytest.approx(result["test"]["kept"]["recall@10"], abs=1e-6)

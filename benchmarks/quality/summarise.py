@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from fill import RESULTS
-from paired import Difference, compare, gains_of_seeds, variance_of_seeds
+from paired import Difference, Variance, compare, gains_of_seeds, variance_of_seeds
 from tables import TABLES, Table
 
 from adaptiverec.common.files import read_json
@@ -27,6 +27,8 @@ _COLUMNS = [
 ]
 # Of the paired test.
 _PAIRED = [(p, m) for p in ("kept", "removed") for m in ("ndcg@10", "recall@10")]
+# A variance of fewer degrees of freedom is anything, and next to nothing now and then.
+_MIN_DEGREES = 5
 _GEOMETRY = [
     "item_alignment",
     "item_uniformity",
@@ -143,18 +145,43 @@ def pairs_of(table: Table, names: Collection[str]) -> list[tuple[str, str]]:
     return [pair for pair in pairs if set(pair) <= set(names)]
 
 
+def variances_of_seeds(results: Path, data: str) -> list[Variance | None]:
+    """How much a row's mean varies by its seed, in the columns of the paired table.
+
+    It is pooled over the rows with several seeds of all tables of these data; None where
+    those are too few.
+    """
+    systems = [
+        found
+        for name, table in TABLES.items()
+        if table.data == data
+        for found in read_results(results / name, table).values()
+        if len(found) > 1
+    ]
+    pooled = [
+        variance_of_seeds(_gains(found, column) for found in systems)
+        for column in _PAIRED
+    ]
+    return [
+        found if found is not None and found.degrees >= _MIN_DEGREES else None
+        for found in pooled
+    ]
+
+
+def _gains(results: list[dict[str, Any]], column: tuple[str, str]) -> Any:
+    return gains_of_seeds([result["ranks"] for result in results], *column)
+
+
 def compare_rows(
-    table: Table, rows: dict[str, list[dict[str, Any]]]
+    table: Table,
+    rows: dict[str, list[dict[str, Any]]],
+    of_seeds: Sequence[Variance | None],
 ) -> list[dict[str, Any]]:
     """The table's pairs of systems, user by user, in the columns of the paired table."""
     gains = {
-        name: [
-            gains_of_seeds([result["ranks"] for result in results], *column)
-            for column in _PAIRED
-        ]
+        name: [_gains(results, column) for column in _PAIRED]
         for name, results in rows.items()
     }
-    pooled = [variance_of_seeds(found) for found in zip(*gains.values(), strict=True)]
     return [
         {
             "row": row,
@@ -162,7 +189,7 @@ def compare_rows(
             "seeds": [len(rows[row]), len(rows[against])],
             "differences": [
                 compare(*columns)
-                for columns in zip(gains[row], gains[against], pooled, strict=True)
+                for columns in zip(gains[row], gains[against], of_seeds, strict=True)
             ],
         }
         for row, against in pairs_of(table, rows)
@@ -183,7 +210,8 @@ def main() -> None:
     if not rows:
         parser.error(f"there is no result in {directory} yet")
     print(f"{table.title}\n\n{main_table(rows)}\n\n{geometry_table(rows)}")
-    comparisons = compare_rows(table, rows)
+    of_seeds = variances_of_seeds(given.results, table.data)
+    comparisons = compare_rows(table, rows, of_seeds)
     if comparisons:
         print(f"\n{paired_table(comparisons)}")
 
