@@ -109,6 +109,25 @@ def _dtype_policy(name: str):
         keras.config.set_dtype_policy(default)
 
 
+def _differences_of_pairs(loss, similarities: np.ndarray, step: float = 1e-5):
+    """How a loss of symmetric similarities changes with each pair's, by its value nearby."""
+    slopes = np.zeros_like(similarities)
+    for i, j in np.ndindex(similarities.shape):
+        if i == j:
+            continue
+        shift = np.zeros_like(similarities)
+        shift[i, j] = shift[j, i] = step
+        above, below = loss(similarities + shift), loss(similarities - shift)
+        slopes[i, j] = (above - below) / (2 * step)
+    return slopes
+
+
+@pytest.fixture(scope="session")
+def differences_of_pairs():
+    """The function above."""
+    return _differences_of_pairs
+
+
 @pytest.fixture(scope="session")
 def dtype_policy():
     """The function above."""

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from adaptiverec.model.adaptive_contrastive_loss import adaptive_contrastive_loss
@@ -67,6 +67,31 @@ def test_row_worked_by_hand() -> None:
     )
     assert float(result.loss[0]) == pytest.approx(expected, rel=1e-6)
     assert float(result.num_positives[0]) == 2
+
+
+def test_the_other_rows_worked_by_hand() -> None:
+    # The similarities of a row are 0 but for those named; its twin is in the middle.
+    e = {s: math.exp(s) for s in (-0.2, 0.1, 0.5, 0.6)}
+    # Row 1: .8 with row 0 and .5 with the twin, k = .4. Three negatives of 0.
+    log_d1 = math.log(e[0.5] + 3)
+    # Row 2: -.2 and the twin's .5, k = .1. No positive.
+    log_d2 = math.log(e[0.5] + e[-0.2] + 3)
+    # Row 3: the twin's .6 and nothing else, k = .4. No positive.
+    log_d3 = math.log(e[0.6] + 4)
+    # Row 4: .1 and the twin's .5, k = 0. All four are positive, the zeros by a tie.
+    # Row 5: .4, a tie, and the twin's .5, k = .4. Three negatives of 0.
+    log_d5 = math.log(e[0.5] + 3)
+    expected = [
+        0.5 * (log_d1 - 0.5) + 0.5 * (log_d1 - 0.8),
+        log_d2 - 0.5,
+        log_d3 - 0.6,
+        0.5 * (0.5 - 0.5) + 0.125 * (4 * 0.5 - 0.1),
+        0.5 * (log_d5 - 0.5) + 0.5 * (log_d5 - 0.4),
+    ]
+    thresholds = np.array([0.4, 0.4, 0.1, 0.4, 0.0, 0.4], np.float32)
+    result = adaptive_contrastive_loss(batch_of_three(), thresholds)
+    np.testing.assert_allclose(result.loss[1:], expected, rtol=1e-6)
+    np.testing.assert_array_equal(result.num_positives[1:], [1, 0, 0, 4, 1])
 
 
 def test_denominator_over_all_pairs() -> None:
@@ -182,6 +207,43 @@ def test_equals_the_oracle(
         soft_temperature,
     )
     np.testing.assert_allclose(result.loss, expected, rtol=2e-4, atol=2e-4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    temperature=st.sampled_from([0.2, 1.0]),
+    pair_weights=st.sampled_from(["outside", "inside"]),
+    denominator=st.sampled_from(["negatives", "all"]),
+    soft_temperature=st.sampled_from([None, 0.2]),
+)
+def test_gradient_of_the_similarities_is_that_of_finite_differences(
+    differences_of_pairs, seed, temperature, pair_weights, denominator, soft_temperature
+) -> None:
+    generator = np.random.default_rng(seed)
+    similarities = generator.uniform(-1, 1, (6, 6))
+    similarities = (similarities + similarities.T) / 2
+    thresholds = generator.uniform(-1, 1, 6)
+    # A pair at its threshold has no gradient.
+    assume(np.abs(similarities - thresholds[:, None]).min() > 1e-3)
+    options = (temperature, pair_weights, denominator, soft_temperature)
+    variable = tf.Variable(similarities, dtype="float32")
+    with tf.GradientTape() as tape:
+        loss = adaptive_contrastive_loss(
+            variable,
+            tf.constant(thresholds, "float32"),
+            temperature=temperature,
+            pair_weights=pair_weights,
+            denominator=denominator,
+            assignment="hard" if soft_temperature is None else "soft",
+            assignment_temperature=soft_temperature or 0.1,
+        ).loss
+    gradient = tape.gradient(loss, variable).numpy()
+    expected = differences_of_pairs(
+        lambda shifted: oracle(shifted, thresholds, *options).sum(), similarities
+    )
+    # A pair has one similarity, and two places.
+    np.testing.assert_allclose(gradient + gradient.T, expected, rtol=1e-3, atol=2e-4)
 
 
 @pytest.mark.parametrize(("assignment", "trains"), [("hard", False), ("soft", True)])

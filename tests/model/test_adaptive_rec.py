@@ -129,6 +129,67 @@ def test_l2_adds_its_share_of_each_matrix_to_its_gradient() -> None:
     assert float(losses[1] - losses[0]) == pytest.approx(0.25 * squares, rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"objective": "none"},
+        {"objective": "none", "low_pass_share": 0.5, "num_blocks": 2},
+        {"objective": "info_nce", "views": "us_x"},
+        {"views": "us_x"},
+        {"views": "us", "temperature": 0.2, "assignment": "soft", "denominator": "all"},
+        {"views": "su", "similarity": "dot", "pair_weights": "inside"},
+    ],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
+def test_gradients_are_those_of_finite_differences(options) -> None:
+    keras.utils.set_random_seed(5)
+    # So few pairs that none crosses its threshold on the way.
+    inputs, targets = next(iter(cyclic_batches().unbatch().batch(5)))
+    model = AdaptiveRec(NUM_ITEMS, **{**SMALL, "dropout": 0.0, **options})
+    # An epoch, after which thresholds have a target.
+    model.compile(keras.optimizers.Adam(0.02), run_eagerly=True)
+    model.fit(cyclic_batches(), epochs=1, verbose=0)
+
+    @tf.function
+    def loss() -> tf.Tensor:
+        return model.total_loss(inputs, targets).total
+
+    with tf.GradientTape() as tape:
+        total = loss()
+    gradients = tape.gradient(total, model.trainable_weights)
+    generator = np.random.default_rng(0)
+    step = 1e-3
+    for weight, gradient in zip(model.trainable_weights, gradients, strict=True):
+        gradient = tf.convert_to_tensor(gradient).numpy()
+        value = weight.numpy()
+        random = generator.normal(size=value.shape)
+        # One direction says whether the gradient is there, the other whether it is all.
+        for direction in (gradient, random):
+            direction = direction / max(np.linalg.norm(direction), 1e-9)
+            losses = []
+            for sign in (1, -1):
+                weight.assign(value + sign * step * direction)
+                losses.append(float(loss()))
+            weight.assign(value)
+            slope = (losses[0] - losses[1]) / (2 * step)
+            expected = float(np.sum(gradient * direction))
+            assert slope == pytest.approx(expected, rel=0.01, abs=2e-3), weight.path
+
+
+@eagerly_and_in_a_graph
+@pytest.mark.parametrize("objective", ["info_nce", "adaptive"])
+def test_a_batch_of_one_sequence_trains_without_a_contrast(
+    objective, run_eagerly
+) -> None:
+    model = AdaptiveRec(NUM_ITEMS, **SMALL, objective=objective)
+    model.compile(keras.optimizers.Adam(0.02), run_eagerly=run_eagerly)
+    inputs, targets = next(iter(cyclic_batches().unbatch().batch(1)))
+    logs = model.fit(inputs, targets, epochs=3, verbose=0).history
+    assert all(np.isfinite(values).all() for values in logs.values())
+    np.testing.assert_allclose(logs["contrastive_loss"], 0, atol=1e-5)
+    assert logs["loss"][2] < logs["loss"][0]
+
+
 def test_evaluate_ranks_the_whole_catalogue(trained) -> None:
     model, _ = trained
     data = cyclic_batches(seed=5)
@@ -177,8 +238,29 @@ def test_keras_file_round_trip(trained, tmp_path) -> None:
     )
     regularizer, original = copy.contrast.regularizer, model.contrast.regularizer
     assert float(regularizer.previous) == pytest.approx(float(original.previous))
-    # It is compiled as it was, with its optimizer's state, and can go on.
-    assert int(copy.optimizer.iterations) == int(model.optimizer.iterations)
+
+
+def assert_equal_training(one: AdaptiveRec, other: AdaptiveRec, *logs: dict) -> None:
+    """Two models that have had the same steps, and what their epochs reported."""
+    first, second = logs
+    assert first.keys() == second.keys()
+    for name, values in first.items():
+        np.testing.assert_allclose(second[name], values, rtol=1e-4, err_msg=name)
+    for a, b in zip(one.trainable_weights, other.trainable_weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5, err_msg=a.path)
+
+
+def test_a_loaded_file_goes_on_as_the_model_would(tmp_path) -> None:
+    keras.utils.set_random_seed(0)
+    # Keras leaves the state of random generators, so of dropout, out of its files.
+    model = AdaptiveRec(NUM_ITEMS, **{**SMALL, "dropout": 0.0})
+    model.compile(keras.optimizers.Adam(0.02), run_eagerly=True)
+    model.fit(cyclic_batches(), epochs=2, verbose=0)
+    model.save(tmp_path / "model.keras")
+    copy = keras.saving.load_model(tmp_path / "model.keras")
+    copy.run_eagerly = True
+    logs = [m.fit(cyclic_batches(), epochs=2, verbose=0).history for m in (model, copy)]
+    assert_equal_training(model, copy, *logs)
 
 
 @pytest.mark.parametrize(
@@ -530,6 +612,22 @@ def test_half_precision_ranks_with_whole_scores(under) -> None:
     scores = model.predict(GOOD, verbose=0)[:, 1:]
     rounded = tf.cast(tf.cast(scores, tf.bfloat16), tf.float32).numpy()
     assert (scores != rounded).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    "num_steps", [2, pytest.param(3, marks=pytest.mark.slow, id="more than there are")]
+)
+def test_several_steps_at_once_are_the_same_steps(num_steps) -> None:
+    models, logs = [], []
+    for steps_per_execution in (1, num_steps):
+        keras.utils.set_random_seed(3)
+        model = AdaptiveRec(NUM_ITEMS, **SMALL)
+        optimizer = keras.optimizers.Adam(0.02)
+        model.compile(optimizer, steps_per_execution=steps_per_execution)
+        # The second epoch's thresholds have the target that the first's steps made.
+        logs.append(model.fit(cyclic_batches(), epochs=2, verbose=0).history)
+        models.append(model)
+    assert_equal_training(*models, *logs)
 
 
 @eagerly_and_in_a_graph
