@@ -17,6 +17,7 @@ from adaptiverec.model.tune import tune
 __all__ = [
     "AdaptiveRec",
     "PreparedData",
+    "StopOnNaN",
     "evaluate",
     "evaluation_dataset",
     "report",
@@ -30,6 +31,7 @@ __all__ = [
 _MODULES = {
     "AdaptiveRec": "adaptive_rec",
     "PreparedData": "prepared_data",
+    "StopOnNaN": "callbacks",
     "evaluation_dataset": "instances",
     "streaming_evaluation_dataset": "streaming",
     "streaming_training_dataset": "streaming",
