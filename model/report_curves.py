@@ -291,10 +291,10 @@ def _figure(
     note: str = "",
 ) -> dict[str, Any]:
     """A picture with its key and its first and last numbers."""
-    said = [
-        f"{line.label}: from {line.values[0]:.4g} to {line.values[-1]:.4g}"
-        for line in lines
-    ]
+    said = []
+    for line in lines:
+        shown = [value for value in line.values if not math.isnan(value)] or [math.nan]
+        said.append(f"{line.label}: from {shown[0]:.4g} to {shown[-1]:.4g}")
     return {
         "title": title,
         "unit": unit,

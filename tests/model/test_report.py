@@ -1,6 +1,7 @@
 """The training report, of real runs, read back as a browser would."""
 
 import dataclasses
+import io
 import json
 import re
 import shutil
@@ -103,6 +104,38 @@ def test_figures_are_those_of_the_run(page, run_path) -> None:
     assert f"{record['best_epoch']} (best)" in page.text
     for name in record["configuration"]:
         assert name in page.text
+
+
+def test_cohorts_are_of_what_they_are_called(run_path, prepared_path) -> None:
+    from adaptiverec.common.progress import steps
+    from adaptiverec.model.instances import Instances
+    from adaptiverec.model.report_ranking import ranking_sections
+    from adaptiverec.model.run import Run
+
+    run = Run.open(run_path)
+    prepared = PreparedData.open(str(prepared_path))
+    with steps(stream=io.StringIO()) as shown:
+        sections = ranking_sections(
+            run.load_model(), run, prepared, "validation", shown
+        )
+    sequences = prepared.sequences()
+    instances = Instances.of(sequences, "validation")
+    lengths = instances.targets - instances.starts
+    popularity = run.popularity()[sequences.items[instances.targets] - 1]
+    assert set(lengths) != set(popularity)
+    by_length, by_popularity = sections["cohorts"]
+    for section, keys, word in (
+        (by_length, lengths, "length"),
+        (by_popularity, popularity, "popularity"),
+    ):
+        assert word in section["title"]
+        labels = [row[0] for row in section["rows"]]
+        ends = [int(end.replace(",", "")) for x in labels for end in x.split(" to ")]
+        assert (ends[0], ends[-1]) == (min(keys), max(keys))
+        counts = [int(row[1].replace(",", "")) for row in section["rows"]]
+        assert sum(counts) == len(instances)
+        first = [int(end.replace(",", "")) for end in labels[0].split(" to ")]
+        assert counts[0] == np.sum(keys <= first[-1])
 
 
 def test_users_are_recommended_what_the_model_ranks_first(

@@ -152,6 +152,70 @@ def test_sections_are_left_out_where_there_is_nothing_to_show() -> None:
     assert "from 2 to 1" in losses["chart"]
 
 
+def test_thresholds_and_positives_are_shown_by_epoch(monkeypatch) -> None:
+    drawn = {}
+
+    def draw_lines(lines, words, **_):
+        drawn[words.name] = lines
+        return words.description
+
+    monkeypatch.setattr(curves, "draw_lines", draw_lines)
+    history = [
+        {
+            "threshold_mean": 0.1 * epoch,
+            "similarity_target": 0.2 * epoch,
+            "num_positives": 10.0 * epoch,
+            "positive_share": 0.02 * epoch,
+        }
+        for epoch in (1, 2, 3)
+    ]
+    # At 5, 25, 50, 75 and 95 %; the first epoch's were not noted.
+    noted = [
+        {"epoch": epoch, "threshold_quantiles": [0.01 * epoch, 0.02, epoch, 4.0, 5.0]}
+        for epoch in (2, 3)
+    ]
+    found = curves.threshold_section(history, noted)
+    median, target = drawn["thresholds"]
+    assert median.epochs == target.epochs == [1, 2, 3]
+    np.testing.assert_equal(median.values, [np.nan, 2, 3])
+    low, high = median.band
+    np.testing.assert_equal(low, [np.nan, 0.02, 0.03])
+    np.testing.assert_equal(high, [np.nan, 5.0, 5.0])
+    np.testing.assert_allclose(target.values, [0.2, 0.4, 0.6])
+    assert "from 2 to 3; " in found["thresholds"]["chart"]
+    (positives,) = drawn["positives"]
+    assert positives.values == [10, 20, 30]
+    assert "from 10 to 30" in found["positives"]["chart"]
+    assert found["positives"]["note"].endswith("6.0 % of a row's negatives.")
+
+
+def test_similarities_are_shown_as_a_curve_an_epoch() -> None:
+    percents = np.arange(101)
+    diagnostics = [
+        {
+            "epoch": epoch,
+            # At p per cent: p / 100 - 1 / epoch.
+            "similarity_quantiles": list(percents / 100 - 1 / epoch),
+            "num_sequences": 64,
+        }
+        for epoch in (1, 2, 4)
+    ]
+    diagnostics.insert(2, {"epoch": 3, "similarity_quantiles": None})
+    found = curves.similarity_section(diagnostics)
+    assert found["num_sequences"] == 64
+    assert found["num_shown"] == found["num_epochs"] == 3
+    assert [label for label, _ in found["keys"]] == ["epoch 1", "epoch 2", "epoch 4"]
+    assert len({colour for _, colour in found["keys"]}) == 3
+    # At 5, 50, 90 and 99 %, with a true minus.
+    assert found["rows"] == [
+        ("1", "\u22120.950", "\u22120.500", "\u22120.100", "\u22120.010"),
+        ("2", "\u22120.450", "0.000", "0.400", "0.490"),
+        ("4", "\u22120.200", "0.250", "0.650", "0.740"),
+    ]
+    said = "The median cosine is -0.500 after epoch 1 and 0.250 after epoch 4."
+    assert said in found["chart"]
+
+
 def test_losses_of_two_kinds_are_told_apart() -> None:
     history = [{"loss": 2.0, "next_item_loss": 2.0, "val_loss": 3.0}]
     alike = curves.loss_section(history, None)
