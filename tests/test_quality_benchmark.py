@@ -193,9 +193,8 @@ def told(tmp_path, monkeypatch, capsys):
             path = tmp_path / table / f"{row[:4]}-{seed}.json"
             found = np.where(np.arange(10) < count, 1.0, 99.0)
             write_ranks(path.with_suffix(".npz"), {"kept": found, "removed": found})
-            values = {
-                f"{m}@{k}": count / 10 for m in ("recall", "ndcg") for k in (5, 10)
-            }
+            names = [f"{m}@{k}" for m in ("recall", "ndcg", "mrr") for k in (5, 10)]
+            values = dict.fromkeys(names, count / 10)
             protocols = ("kept", "removed", "popular", "random")
             result = {
                 "row": row,

@@ -19,9 +19,9 @@ from tables import TABLES, Table
 
 from adaptiverec.common.files import read_json
 
-# Columns of the main table: protocol and measure.
+# Columns of the main table: protocol and measure, those of the poster's table first.
 _COLUMNS = [
-    *(("kept", m) for m in ("ndcg@5", "ndcg@10", "recall@5", "recall@10")),
+    *(("kept", f"{m}@{k}") for m in ("ndcg", "mrr", "recall") for k in (5, 10)),
     *(("removed", m) for m in ("ndcg@10", "recall@10")),
     *((p, "ndcg@10") for p in ("popular", "random")),
 ]
