@@ -273,3 +273,25 @@ def test_only_the_soft_assignment_trains_the_thresholds(assignment, trains) -> N
         assert float(gradient[i]) == pytest.approx(
             (above - below) / (2 * step), abs=1e-3
         )
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.05])
+@pytest.mark.parametrize(("denominator", "direction"), [("negatives", -1), ("all", 1)])
+def test_where_the_soft_assignment_pulls_thresholds(
+    denominator, direction, temperature
+) -> None:
+    """Down, as what is positive leaves the negatives; over all, up to the most alike."""
+    views = np.random.default_rng(3).normal(size=(16, 6))
+    views /= np.linalg.norm(views, axis=1, keepdims=True)
+    similarities = tf.constant(views @ views.T, "float32")
+    thresholds = tf.Variable(np.quantile(similarities, 0.9, axis=1).astype(np.float32))
+    with tf.GradientTape() as tape:
+        loss = adaptive_contrastive_loss(
+            similarities,
+            thresholds,
+            temperature=temperature,
+            denominator=denominator,
+            assignment="soft",
+        ).loss
+    pulled = -tape.gradient(loss, thresholds).numpy()
+    assert np.mean(np.sign(pulled) == direction) > 0.8
