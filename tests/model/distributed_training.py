@@ -24,7 +24,12 @@ from adaptiverec.model.augmentation import two_augmentations
 from adaptiverec.model.distributed_fit import distributed_fit
 from adaptiverec.model.dropout import Dropout
 from adaptiverec.model.instances import evaluation_dataset, training_dataset
+from adaptiverec.model.prepared_data import PreparedData
 from adaptiverec.model.sequences import Sequences
+from adaptiverec.model.streaming import (
+    streaming_evaluation_dataset,
+    streaming_training_dataset,
+)
 
 NUM_ITEMS, LENGTH = 30, 6
 # The last batch of 16 has a single row: a second replica has none of it.
@@ -56,6 +61,20 @@ def batches_of_sequences(part: str) -> tf.data.Dataset:
     if part == "train":
         return training_dataset(sequences, seed=2, **options)
     return evaluation_dataset(sequences, part, **options)
+
+
+def streamed_batches(
+    path: str, initial_epoch: int
+) -> tuple[tf.data.Dataset, tf.data.Dataset]:
+    """Of training and of validation, from the shards of a prepared directory."""
+    prepared = PreparedData.open(path)
+    options = {"max_length": LENGTH, "batch_size": 16}
+    return (
+        streaming_training_dataset(
+            prepared, seed=2, initial_epoch=initial_epoch, **options
+        ),
+        streaming_evaluation_dataset(prepared, "validation", **options),
+    )
 
 
 def write_masks(out: str, strategy: tf.distribute.Strategy) -> None:
@@ -92,6 +111,7 @@ def write_augmentations(out: str, strategy: tf.distribute.Strategy) -> None:
 def main(out: str, kind: str, options: dict) -> None:
     own_loop = options.pop("own_loop", False)
     of_sequences = options.pop("of_sequences", False)
+    streamed = options.pop("streamed", None)
     epochs = options.pop("epochs", 2)
     dropout = options.pop("dropout", 0.0)
     if kind == "mirrored":
@@ -127,6 +147,9 @@ def main(out: str, kind: str, options: dict) -> None:
     train_data = validation_data = batches()
     if of_sequences:
         train_data, validation_data = map(batches_of_sequences, ("train", "validation"))
+    if streamed:
+        # Under a strategy, Keras looks at a batch before it trains, so begins an epoch.
+        train_data, validation_data = streamed_batches(streamed, int(kind == "one"))
     if own_loop:
         figures = distributed_fit(
             model, train_data, epochs=epochs, validation_data=validation_data

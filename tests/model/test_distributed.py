@@ -45,6 +45,7 @@ def train(tmp_path: Path, kind: str, options: dict) -> tuple[dict, dict]:
 def assert_same(one: tuple[dict, dict], other: tuple[dict, dict]) -> None:
     assert one[0].keys() == other[0].keys()
     for name, values in one[0].items():
+        assert np.isfinite(values).all(), name
         np.testing.assert_allclose(
             other[0][name], values, rtol=2e-4, atol=2e-5, err_msg=name
         )
@@ -73,6 +74,12 @@ def assert_same(one: tuple[dict, dict], other: tuple[dict, dict]) -> None:
 def test_two_replicas_of_mirrored_strategy(tmp_path, options) -> None:
     # Were the contrast within each replica's half of the batch, its loss, the number of
     # positives and the thresholds' target would be others.
+    assert_same(train(tmp_path, "one", options), train(tmp_path, "mirrored", options))
+
+
+def test_two_replicas_are_streamed_to(tmp_path, write_prepared, random_users) -> None:
+    write_prepared(tmp_path / "data", random_users(40, 30), num_items=30, num_shards=3)
+    options = {"streamed": str(tmp_path / "data")}
     assert_same(train(tmp_path, "one", options), train(tmp_path, "mirrored", options))
 
 
