@@ -96,8 +96,6 @@ class AdaptiveRec(keras.Model):
             whose thresholds have its range, and dot for InfoNCE, as in DuoRec.
         temperature: Divides similarities.
         contrastive_weight: Of ``L_cl`` in ``L_total``.
-        l2_weight: Of the squares of the encoder's matrices in it, see
-            :class:`~.total_loss.TotalLoss`.
         threshold_weight: Of ``L_reg`` in ``L_cl``.
         threshold_target: What the thresholds are held to: the previous epoch's
             `"quantile"`, `"median"` or `"mean"` of in-batch similarities.
@@ -137,7 +135,6 @@ class AdaptiveRec(keras.Model):
         similarity: str | None = None,
         temperature: float = 1.0,
         contrastive_weight: float = 0.1,
-        l2_weight: float = 0.0,
         threshold_weight: float = 0.1,
         threshold_target: str = "quantile",
         threshold_quantile: float = 0.9,
@@ -161,7 +158,6 @@ class AdaptiveRec(keras.Model):
         check_choice("objective", objective, OBJECTIVES)
         check_choice("views", views, VIEWS)
         check_at_least("contrastive_weight", contrastive_weight, 0)
-        check_at_least("l2_weight", l2_weight, 0)
         for k in ks:
             check_at_least("ks", k, 1)
         # Unless `compile` is told to: sequences are grouped by length on the way, which is
@@ -219,7 +215,6 @@ class AdaptiveRec(keras.Model):
             contrast=self.contrast,
             views=self.views,
             contrastive_weight=contrastive_weight,
-            l2_weight=l2_weight,
             seed_generator=self.seed_generator,
         )
         self.loss_tracker = keras.metrics.Mean(name="loss")

@@ -9,7 +9,7 @@ import keras
 from adaptiverec.common.checks import check_above, check_at_least, check_choice
 from adaptiverec.common.errors import InvalidValueError
 
-__all__ = ["SCHEDULES", "AdamW", "is_matrix", "make_optimizer"]
+__all__ = ["SCHEDULES", "AdamW", "make_optimizer"]
 
 SCHEDULES = ("constant", "cosine")
 
@@ -26,11 +26,11 @@ class AdamW(keras.optimizers.AdamW):
     def build(self, variables: Any) -> None:
         """Creates the state for these variables."""
         if not self.built:
-            self.exclude_from_weight_decay([v for v in variables if not is_matrix(v)])
+            self.exclude_from_weight_decay([v for v in variables if not _is_matrix(v)])
         super().build(variables)
 
 
-def is_matrix(variable: Any) -> bool:
+def _is_matrix(variable: Any) -> bool:
     """Whether it is of a dense layer or of a look-up: no bias, shift or scale."""
     return variable.path.split("/")[-1] in ("kernel", "embeddings")
 

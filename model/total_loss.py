@@ -19,7 +19,6 @@ from adaptiverec.model.next_item_objective import (
     NextItemObjective,
     positions_with_target,
 )
-from adaptiverec.model.optimization import is_matrix
 from adaptiverec.model.replicas import gather_rows
 from adaptiverec.model.sequence_encoder import SequenceEncoder
 from adaptiverec.model.views import make_views
@@ -42,19 +41,12 @@ class Losses(NamedTuple):
 class TotalLoss:
     """``L_total = L_basic + contrastive_weight * L_cl`` (poster, "Proposed Method").
 
-    With an `l2_weight`, half of it times the squares of all numbers in the encoder's
-    matrices is added, so that the gradient of each has `l2_weight` times the number. Under
-    Adam, that is not the weight decay of AdamW: Adam divides it by the size of the
-    gradients, so that items that are seldom seen are held back most (Loshchilov & Hutter
-    2019, section 2).
-
     Args:
         encoder: ``f``.
         next_item: ``L_basic``.
         contrast: ``L_cl``, or None for none.
         views: What is contrasted, see :func:`~.views.make_views`; None for nothing.
         contrastive_weight: Of ``L_cl``.
-        l2_weight: Of the squares.
         seed_generator: Of the augmentations.
     """
 
@@ -66,7 +58,6 @@ class TotalLoss:
         contrast: ContrastiveObjective | None,
         views: str | None,
         contrastive_weight: float,
-        l2_weight: float,
         seed_generator: keras.random.SeedGenerator,
     ) -> None:
         self._encoder = encoder
@@ -74,7 +65,6 @@ class TotalLoss:
         self._contrast = contrast
         self._views = views
         self._contrastive_weight = contrastive_weight
-        self._l2_weight = l2_weight
         self._seed_generator = seed_generator
 
     def __call__(
@@ -135,13 +125,7 @@ class TotalLoss:
             # All replicas' rows: the contrast is between the whole batch.
             gathered = [(gather_rows(z1), gather_rows(z2)) for z1, z2 in pairs]
             total += self._contrastive_weight * self._contrast(gathered)
-        if self._l2_weight:
-            total += 0.5 * self._l2_weight * self._squares()
         return Losses(total, basic)
-
-    def _squares(self) -> Any:
-        matrices = filter(is_matrix, self._encoder.trainable_weights)
-        return sum(ops.sum(ops.square(matrix)) for matrix in matrices)
 
     def _encode(self, batches: tuple[Any, ...], fixed_shapes: bool) -> list[Any]:
         """Encodes several batches, each row with a dropout mask of its own."""

@@ -42,7 +42,6 @@ def train(
     similarity: Literal["cosine", "dot"] | None = None,
     temperature: float = 1.0,
     contrastive_weight: float = 0.1,
-    l2_weight: float = 0.0,
     threshold_weight: float = 0.1,
     threshold_target: Literal["quantile", "median", "mean"] = "quantile",
     threshold_quantile: float = 0.9,
@@ -113,7 +112,6 @@ def train(
         similarity: By default cosine for adaptive, dot for info_nce.
         temperature: Divides similarities.
         contrastive_weight: Of the contrastive loss in the total.
-        l2_weight: Of the squares of the encoder's matrices in the total.
         threshold_weight: Of the thresholds' regulariser in the contrastive loss.
         threshold_target: What thresholds are held to: this statistic of the in-batch
             similarities of the previous epoch.

@@ -112,7 +112,6 @@ class KerasLayersModel(AdaptiveRec):
             contrast=self.contrast,
             views=self.views,
             contrastive_weight=0.1,
-            l2_weight=0.0,
             seed_generator=self.seed_generator,
         )
         super().build(input_shape)

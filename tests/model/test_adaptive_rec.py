@@ -100,35 +100,6 @@ def test_total_loss_is_the_weighted_sum(views) -> None:
     np.testing.assert_allclose(logs["loss"], expected, rtol=1e-4)
 
 
-def test_l2_adds_its_share_of_each_matrix_to_its_gradient() -> None:
-    keras.utils.set_random_seed(3)
-    inputs, targets = next(iter(cyclic_batches()))
-    options = {**SMALL, "dropout": 0.0}
-    plain = AdaptiveRec(NUM_ITEMS, **options)
-    penalised = AdaptiveRec(NUM_ITEMS, **options, l2_weight=0.5)
-    for weight in plain.weights:
-        weight.assign(weight + 0.1)
-    penalised.set_weights(plain.get_weights())
-    losses, gradients = [], []
-    for model in (plain, penalised):
-        with tf.GradientTape() as tape:
-            loss = model.total_loss(inputs, targets).total
-        losses.append(loss)
-        gradients.append(tape.gradient(loss, model.trainable_weights))
-    squares = 0.0
-    for weight, without, with_l2 in zip(
-        plain.trainable_weights, *gradients, strict=True
-    ):
-        of_encoder = "threshold" not in weight.path
-        matrix = weight.path.endswith(("kernel", "embeddings")) and of_encoder
-        numbers = weight.numpy()
-        squares += np.sum(numbers**2) if matrix else 0.0
-        np.testing.assert_allclose(
-            with_l2 - without, 0.5 * numbers if matrix else 0 * numbers, atol=2e-5
-        )
-    assert float(losses[1] - losses[0]) == pytest.approx(0.25 * squares, rel=1e-4)
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -394,7 +365,6 @@ def test_removing_seen_items_is_a_switch() -> None:
             "next_item_candidates='unseen' needs next_item='softmax'. .*'gbce'",
         ),
         ({"gbce_calibration": 2}, "gbce_calibration must be at most 1. Received: 2"),
-        ({"l2_weight": -1}, "l2_weight must be at least 0. Received: -1"),
         ({"temperature": 0.0}, "temperature must be above 0. Received: 0.0"),
         ({"ks": (0,)}, "ks must be at least 1. Received: 0"),
     ],

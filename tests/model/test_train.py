@@ -63,7 +63,6 @@ ALL_POSITIONS = {
     "schedule": "cosine",
     "warmup_epochs": 1.0,
     "weight_decay": 0.1,
-    "l2_weight": 1e-4,
 }
 
 
