@@ -162,6 +162,7 @@ _CONTRAST = "AdaptiveRec, temperature .05, start 1, low-pass .7"
 _BRANCH_CHANGES: dict[str, dict[str, Any]] = {
     "warm-up and cosine": _COSINE_SCHEDULE,
     _RECIPE: _END_AND_COSINE,
+    f"{_RECIPE}, all positions": {**_END_AND_COSINE, **_SEQUENCES},
 }
 # Beauty's best in a third of its epochs, and what is changed there, one row each: of the
 # encoder and its training, and of the adaptive objective.
@@ -257,7 +258,7 @@ TABLES = {
             *_pairs_with_changes(_BRANCH, _BRANCH_CHANGES),
             *_pairs_with_changes(_ONE_NORM, _ONE_NORM_CHANGES),
             (f"{_BRANCH}, {_RECIPE}", f"{_BRANCH}, warm-up and cosine"),
-            (f"{_BRANCH}, {_RECIPE}, L2", f"{_BRANCH}, {_RECIPE}"),
+            *_pairs_with_changes(f"{_BRANCH}, {_RECIPE}", ["all positions", "L2"]),
             # What the contrast does beside all that.
             (f"{_CONTRAST}, {_RECIPE}", f"{_BRANCH}, {_RECIPE}"),
         ),
