@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from fill import RESULTS
 from paired import Difference, Variance, compare, gains_of_seeds, variance_of_seeds
 from tables import TABLES, Table
@@ -168,7 +169,7 @@ def variances_of_seeds(results: Path, data: str) -> list[Variance | None]:
     ]
 
 
-def _gains(results: list[dict[str, Any]], column: tuple[str, str]) -> Any:
+def _gains(results: list[dict[str, Any]], column: tuple[str, str]) -> np.ndarray:
     return gains_of_seeds([result["ranks"] for result in results], *column)
 
 

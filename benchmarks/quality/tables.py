@@ -250,8 +250,11 @@ TABLES = {
                 Row(_BRANCH, _SMOOTH), _BRANCH_CHANGES, num_seeds={_RECIPE: 3}
             ),
             Row(f"{_CONTRAST}, {_RECIPE}", {**_ALL, **_END_AND_COSINE}),
-            *_gone(f"{_BRANCH}, {_RECIPE}, L2"),
-            *_gone(_ONE_NORM, *(f"{_ONE_NORM}, {name}" for name in _ONE_NORM_CHANGES)),
+            *_gone(
+                f"{_BRANCH}, {_RECIPE}, L2",
+                _ONE_NORM,
+                *(f"{_ONE_NORM}, {name}" for name in _ONE_NORM_CHANGES),
+            ),
         ),
         against=("SASRec",),
         pairs=(

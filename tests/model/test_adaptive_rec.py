@@ -209,6 +209,8 @@ def test_keras_file_round_trip(trained, tmp_path) -> None:
     )
     regularizer, original = copy.contrast.regularizer, model.contrast.regularizer
     assert float(regularizer.previous) == pytest.approx(float(original.previous))
+    # It is compiled as it was, with its optimizer's state.
+    assert int(copy.optimizer.iterations) == int(model.optimizer.iterations)
 
 
 def assert_equal_training(one: AdaptiveRec, other: AdaptiveRec, *logs: dict) -> None:

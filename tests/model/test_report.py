@@ -129,13 +129,13 @@ def test_cohorts_are_of_what_they_are_called(run_path, prepared_path) -> None:
         (by_popularity, popularity, "popularity"),
     ):
         assert word in section["title"]
-        labels = [row[0] for row in section["rows"]]
-        ends = [int(end.replace(",", "")) for x in labels for end in x.split(" to ")]
-        assert (ends[0], ends[-1]) == (min(keys), max(keys))
-        counts = [int(row[1].replace(",", "")) for row in section["rows"]]
+        # Such as ("1 to 4", "1,234", …).
+        rows = [[text.replace(",", "") for text in row[:2]] for row in section["rows"]]
+        ends = [[int(end) for end in label.split(" to ")] for label, _ in rows]
+        assert (ends[0][0], ends[-1][-1]) == (min(keys), max(keys))
+        counts = [int(count) for _, count in rows]
         assert sum(counts) == len(instances)
-        first = [int(end.replace(",", "")) for end in labels[0].split(" to ")]
-        assert counts[0] == np.sum(keys <= first[-1])
+        assert counts[0] == np.sum(keys <= ends[0][-1])
 
 
 def test_users_are_recommended_what_the_model_ranks_first(
