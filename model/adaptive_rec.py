@@ -88,7 +88,9 @@ class AdaptiveRec(keras.Model):
             :mod:`adaptiverec.model.sampled_loss`.
         next_item_candidates: `"all"` items, or the `"unseen"`, see
             :class:`~.next_item_objective.NextItemObjective`.
-        num_negatives: Items drawn for each batch, for the last two.
+        label_smoothing: Of the softmax over all items: share of the label that all items
+            have alike.
+        num_negatives: Items drawn for each batch, for the sampled losses.
         gbce_calibration: Of gBCE.
         objective: `"adaptive"`, `"info_nce"` or `"none"`.
         views: What is contrasted, see :func:`adaptiverec.model.views.make_views`.
@@ -128,6 +130,7 @@ class AdaptiveRec(keras.Model):
         low_pass_frequencies: int = 3,
         next_item: str = "softmax",
         next_item_candidates: str = "all",
+        label_smoothing: float = 0.0,
         num_negatives: int = 2048,
         gbce_calibration: float = 0.75,
         objective: str = "adaptive",
@@ -187,6 +190,7 @@ class AdaptiveRec(keras.Model):
         self.next_item = NextItemObjective(
             kind=next_item,
             candidates=next_item_candidates,
+            label_smoothing=label_smoothing,
             num_negatives=num_negatives,
             gbce_calibration=gbce_calibration,
             dtype=self.dtype_policy,

@@ -8,7 +8,12 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from adaptiverec.common.checks import check_at_least, check_at_most, check_choice
+from adaptiverec.common.checks import (
+    check_at_least,
+    check_at_most,
+    check_choice,
+    check_rate,
+)
 from adaptiverec.common.errors import InvalidValueError
 from adaptiverec.model.look_up import look_up
 from adaptiverec.model.next_item_loss import next_item_loss
@@ -47,6 +52,8 @@ class NextItemObjective(keras.layers.Layer):
             the model is given, and the target: for recommenders that leave out what the
             user has had. Negatives are drawn so in BPR (Rendle et al. 2009) and in SASRec
             (Kang & McAuley 2018, section III.E). With the softmax alone.
+        label_smoothing: Share of the label that all items have alike, from 0 to below 1
+            (Szegedy et al. 2016, section 7). With the softmax over all items alone.
 
     Raises:
         InvalidValueError: An argument is outside its rule.
@@ -59,6 +66,7 @@ class NextItemObjective(keras.layers.Layer):
         num_negatives: int = 2048,
         gbce_calibration: float = 0.75,
         candidates: str = "all",
+        label_smoothing: float = 0.0,
         **kwargs: Any,
     ) -> None:
         # States come in the precision to compute in; weights are not to be rounded to it.
@@ -73,8 +81,16 @@ class NextItemObjective(keras.layers.Layer):
                 "next_item_candidates='unseen' needs next_item='softmax'. Received: "
                 f"next_item={kind!r}"
             )
+        check_rate("label_smoothing", label_smoothing)
+        if label_smoothing and (kind, candidates) != ("softmax", "all"):
+            raise InvalidValueError(
+                "label_smoothing needs next_item='softmax' and next_item_candidates="
+                f"'all'. Received: label_smoothing={label_smoothing}, "
+                f"next_item={kind!r}, next_item_candidates={candidates!r}"
+            )
         self.kind = kind
         self.candidates = candidates
+        self.label_smoothing = label_smoothing
         self.num_negatives = num_negatives
         self.gbce_calibration = gbce_calibration
         if kind != "softmax":
@@ -117,7 +133,13 @@ class NextItemObjective(keras.layers.Layer):
         if self.kind == "softmax":
             if self.candidates == "all":
                 history = None
-            return next_item_loss(states, vectors, targets, history)
+            return next_item_loss(
+                states,
+                vectors,
+                targets,
+                history,
+                label_smoothing=self.label_smoothing,
+            )
         seed = tf.cast(self.seed_generator.next(), tf.int32)
         draw = draw_by_rank if self.kind == "sampled_softmax" else draw_evenly
         negatives = draw(vectors.shape[0], self.num_negatives, seed)
@@ -135,6 +157,7 @@ class NextItemObjective(keras.layers.Layer):
             "num_negatives": self.num_negatives,
             "gbce_calibration": self.gbce_calibration,
             "candidates": self.candidates,
+            "label_smoothing": self.label_smoothing,
         }
 
 

@@ -37,6 +37,7 @@ def train(
     low_pass_frequencies: int = 3,
     next_item: Literal["softmax", "sampled_softmax", "gbce"] = "softmax",
     next_item_candidates: Literal["all", "unseen"] = "all",
+    label_smoothing: float = 0.0,
     num_negatives: int = 2048,
     gbce_calibration: float = 0.75,
     similarity: Literal["cosine", "dot"] | None = None,
@@ -107,7 +108,9 @@ def train(
         next_item_candidates: Of the softmax: all items, or those that are unseen, not
             among the last `max_length` items of the history, and the target; for use with
             `exclude_seen`.
-        num_negatives: How many, of the last two.
+        label_smoothing: Of the softmax over all items: share of the label that all items
+            have alike, against overfitting.
+        num_negatives: How many, of sampled_softmax and gbce.
         gbce_calibration: Of gbce: 0 is plain binary cross-entropy, 1 fully calibrated.
         similarity: By default cosine for adaptive, dot for info_nce.
         temperature: Divides similarities.

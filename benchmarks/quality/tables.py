@@ -141,6 +141,8 @@ _ONE_NORM_CHANGES = (
 )
 # Down to nothing at about where a constant rate has its best epoch.
 _COSINE_SCHEDULE = {"schedule": "cosine", "warmup_epochs": 5, "epochs": 60}
+# As much as its authors took, without a search.
+_SMOOTHED_LABELS = {"label_smoothing": 0.1}
 _RECIPE = "positions from the end, warm-up and cosine"
 _END_AND_COSINE = {"positions_from": "end", **_COSINE_SCHEDULE}
 # Every position is a target, so an epoch is one pass over the users.
@@ -163,6 +165,12 @@ _BRANCH_CHANGES: dict[str, dict[str, Any]] = {
     "warm-up and cosine": _COSINE_SCHEDULE,
     _RECIPE: _END_AND_COSINE,
     f"{_RECIPE}, all positions": {**_END_AND_COSINE, **_SEQUENCES},
+    f"{_RECIPE}, label smoothing": {**_END_AND_COSINE, **_SMOOTHED_LABELS},
+    f"{_RECIPE}, all positions, label smoothing": {
+        **_END_AND_COSINE,
+        **_SEQUENCES,
+        **_SMOOTHED_LABELS,
+    },
 }
 # Beauty's best in a third of its epochs, and what is changed there, one row each: of the
 # encoder and its training, and of the adaptive objective.
@@ -180,6 +188,7 @@ _ENCODER_CHANGES: dict[str, dict[str, Any]] = {
     "all positions": _SEQUENCES,
     "weight decay .01": {"weight_decay": 0.01},
     "unseen": {"next_item_candidates": "unseen"},
+    "label smoothing": _SMOOTHED_LABELS,
     "sampled softmax": {"next_item": "sampled_softmax"},
     "gBCE": {"next_item": "gbce"},
 }
@@ -261,7 +270,15 @@ TABLES = {
             *_pairs_with_changes(_BRANCH, _BRANCH_CHANGES),
             *_pairs_with_changes(_ONE_NORM, _ONE_NORM_CHANGES),
             (f"{_BRANCH}, {_RECIPE}", f"{_BRANCH}, warm-up and cosine"),
-            *_pairs_with_changes(f"{_BRANCH}, {_RECIPE}", ["all positions", "L2"]),
+            *_pairs_with_changes(
+                f"{_BRANCH}, {_RECIPE}",
+                [
+                    "all positions",
+                    "label smoothing",
+                    "all positions, label smoothing",
+                    "L2",
+                ],
+            ),
             # What the contrast does beside all that.
             (f"{_CONTRAST}, {_RECIPE}", f"{_BRANCH}, {_RECIPE}"),
         ),

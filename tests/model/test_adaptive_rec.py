@@ -333,6 +333,27 @@ def test_the_loss_among_unseen_items_is_that_of_the_ranking() -> None:
         assert losses[candidates] == pytest.approx(np.mean(expected), rel=1e-5)
 
 
+def test_labels_are_smoothed_in_training_alone() -> None:
+    keras.utils.set_random_seed(4)
+    model = AdaptiveRec(
+        NUM_ITEMS,
+        **{**SMALL, "dropout": 0.0},
+        objective="none",
+        label_smoothing=0.2,
+    )
+    model.compile()
+    model.set_weights([5 * weight for weight in model.get_weights()])
+    targets = np.array([4, 2])
+    scores = model.predict(GOOD, verbose=0)[:, 1:].astype(float)
+    log_shares = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    of_targets = log_shares[np.arange(2), targets - 1]
+    smoothed = 0.8 * of_targets + 0.2 * log_shares.mean(axis=1)
+    found = float(model.total_loss(GOOD, targets).total)
+    assert found == pytest.approx(-smoothed.mean(), rel=1e-5)
+    evaluated = model.evaluate(GOOD, targets, verbose=0, return_dict=True)
+    assert evaluated["loss"] == pytest.approx(-of_targets.mean(), rel=1e-5)
+
+
 def test_removing_seen_items_is_a_switch() -> None:
     keras.utils.set_random_seed(1)
     model = AdaptiveRec(NUM_ITEMS, **SMALL, objective="none")
@@ -365,6 +386,15 @@ def test_removing_seen_items_is_a_switch() -> None:
         (
             {"next_item": "gbce", "next_item_candidates": "unseen"},
             "next_item_candidates='unseen' needs next_item='softmax'. .*'gbce'",
+        ),
+        ({"label_smoothing": 1}, r"label_smoothing must be in \[0, 1\). Received: 1"),
+        (
+            {"label_smoothing": 0.1, "next_item_candidates": "unseen"},
+            "label_smoothing needs .*Received: label_smoothing=0.1, .*'unseen'",
+        ),
+        (
+            {"label_smoothing": 0.1, "next_item": "gbce"},
+            "label_smoothing needs .*Received: .*next_item='gbce'",
         ),
         ({"gbce_calibration": 2}, "gbce_calibration must be at most 1. Received: 2"),
         ({"temperature": 0.0}, "temperature must be above 0. Received: 0.0"),

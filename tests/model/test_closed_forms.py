@@ -144,6 +144,26 @@ def test_next_item_loss(seed, batch, num_items, scale) -> None:
 
 
 @several
+@given(SEEDS, st.integers(1, 5), st.integers(1, 7), st.sampled_from([0.1, 1, 40]))
+def test_next_item_loss_of_smoothed_labels(seed, batch, num_items, scale) -> None:
+    generator = np.random.default_rng(seed)
+    targets = generator.integers(1, num_items + 1, batch)
+    share = generator.uniform(0.01, 0.9)
+
+    def plain(f, vectors):
+        labels = (1 - share) * tf.one_hot(targets - 1, num_items) + share / num_items
+        scores = tf.matmul(f, vectors, transpose_b=True)
+        return tf.nn.softmax_cross_entropy_with_logits(labels, scores)
+
+    assert_same(
+        lambda f, vectors: next_item_loss(f, vectors, targets, label_smoothing=share),
+        plain,
+        [normal(seed, batch, 4, scale=scale), normal(seed + 1, num_items, 4)],
+        atol=1e-5 * max(1, scale / 10),
+    )
+
+
+@several
 @given(SEEDS, st.integers(1, 5), st.sampled_from([0.1, 5, 40]))
 def test_next_item_loss_among_unseen_items(seed, batch, scale) -> None:
     generator = np.random.default_rng(seed)
