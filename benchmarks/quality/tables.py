@@ -165,7 +165,6 @@ _BRANCH_CHANGES: dict[str, dict[str, Any]] = {
     "warm-up and cosine": _COSINE_SCHEDULE,
     _RECIPE: _END_AND_COSINE,
     f"{_RECIPE}, all positions": {**_END_AND_COSINE, **_SEQUENCES},
-    f"{_RECIPE}, label smoothing": {**_END_AND_COSINE, **_SMOOTHED_LABELS},
     f"{_RECIPE}, all positions, label smoothing": {
         **_END_AND_COSINE,
         **_SEQUENCES,
@@ -256,7 +255,9 @@ TABLES = {
         rows=(
             Row("SASRec", _SASREC),
             *_with_changes(
-                Row(_BRANCH, _SMOOTH), _BRANCH_CHANGES, num_seeds={_RECIPE: 3}
+                Row(_BRANCH, _SMOOTH),
+                _BRANCH_CHANGES,
+                num_seeds={_RECIPE: 3, f"{_RECIPE}, all positions, label smoothing": 3},
             ),
             Row(f"{_CONTRAST}, {_RECIPE}", {**_ALL, **_END_AND_COSINE}),
             *_gone(
@@ -272,12 +273,10 @@ TABLES = {
             (f"{_BRANCH}, {_RECIPE}", f"{_BRANCH}, warm-up and cosine"),
             *_pairs_with_changes(
                 f"{_BRANCH}, {_RECIPE}",
-                [
-                    "all positions",
-                    "label smoothing",
-                    "all positions, label smoothing",
-                    "L2",
-                ],
+                ["all positions", "all positions, label smoothing", "L2"],
+            ),
+            *_pairs_with_changes(
+                f"{_BRANCH}, {_RECIPE}, all positions", ["label smoothing"]
             ),
             # What the contrast does beside all that.
             (f"{_CONTRAST}, {_RECIPE}", f"{_BRANCH}, {_RECIPE}"),
