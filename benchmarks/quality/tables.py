@@ -337,7 +337,7 @@ TABLES = {
                     },
                     "length 50": {"max_length": 50},
                 },
-                num_seeds={f"{_SMALL_BATCH_NAME}, unseen": 5},
+                num_seeds={f"{_SMALL_BATCH_NAME}, unseen": 3},
             ),
             Row("AdaptiveRec us_x", _ADAPTIVE),
             Row("AdaptiveRec us_x, temperature .05, start 1", _FROM_ABOVE),
